@@ -1,0 +1,1 @@
+"""The subcommands of `emind`, a module each with ``add_arguments(parser)`` and ``run(options) -> exit status``."""
