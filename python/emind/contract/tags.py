@@ -1,0 +1,50 @@
+"""Keys of stream tags and messages, as text. The blocks intern them as PMT symbols, once."""
+
+# Tags that UHD and other sources put on the stream.
+RX_TIME = "rx_time"  # tuple (uint64 whole seconds, double fraction)
+RX_RATE = "rx_rate"  # double, samples a second
+RX_FREQ = "rx_freq"  # double, Hz
+
+# One tag a head on the window's first sample: emind_modulation, emind_interference, ...
+HEAD_PREFIX = "emind_"
+
+# Between windowing and overlap_add an item is a window. Two tags carry what its sample offset cannot:
+# emind_window, one a window: dict of WINDOW_START (uint64, absolute sample of the window's first sample),
+# WINDOW_VALID (long, samples that are signal and not zero fill), and RX_RATE, RX_FREQ, RX_TIME of the first
+# sample where known. emind_stream_tag, one for each tag of the stream: dict of STREAM_TAG_SAMPLE (uint64,
+# absolute sample), STREAM_TAG_KEY, STREAM_TAG_VALUE and STREAM_TAG_SOURCE.
+WINDOW = "emind_window"
+WINDOW_START = "start"
+WINDOW_VALID = "valid"
+STREAM_TAG = "emind_stream_tag"
+STREAM_TAG_SAMPLE = "sample"
+STREAM_TAG_KEY = "key"
+STREAM_TAG_VALUE = "value"
+STREAM_TAG_SOURCE = "source"
+
+# Entries of a head's tag.
+LABEL = "label"
+CONFIDENCE = "confidence"
+LENGTH = "length"
+FAMILY = "family"
+
+# Message ports of the inference block.
+PORT_DETECTIONS = "detections"
+PORT_STATISTICS = "statistics"
+
+# Entries of a detection besides one for each head.
+SAMPLE_START = "sample_start"
+SAMPLE_COUNT = "sample_count"
+SNR_DB = "snr_db"
+LATENCY_MS = "latency_ms"
+
+# Entries of a statistics message.
+STATISTICS_KEYS = (
+    "windows_seen", "windows_inferred", "windows_skipped", "windows_gated", "gaps",
+    "queue_depth", "latency_ms_p50", "latency_ms_p99", "backend",
+)
+
+
+def head_key(head: str) -> str:
+    """Key of the tag that carries a head's answer."""
+    return HEAD_PREFIX + head

@@ -1,0 +1,290 @@
+"""The EMind encoder: IQ windows to features.
+
+Luo et al., "EMind: A Foundation Model for Multi-task Electromagnetic Signals Understanding", section V.
+The paper's tokenizer is I and Q in patches of 8; `EncoderConfig` also offers what helped on real
+recordings: envelope and phase-step channels, longer patches, and spectral tokens.
+
+Shapes, by letter:
+    B  windows in a batch          L  samples in a window
+    C  channels of a sample        P  samples in a patch
+    N  patches of a window         S  spectral tokens
+    T  all tokens, 2 + N + S       D  width of a token
+    H  attention heads             F  frequency bins
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHANNELS = {
+    "iq": 2,  # I, Q: the paper's input
+    "iq_envelope_phase": 5,  # I, Q, |x|, cosine and sine of the phase step from the sample before
+}
+SPECTRUM = 1024  # transform length of the spectral tokens
+PIECE = 64  # values in a spectral token
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Width, depth and tokenizer of an encoder. Heads of one encoder share it."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: int = 4
+    patch: int = 8
+    channels: str = "iq"
+    spectral: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ValueError(f"unknown channels {self.channels!r}; known: {', '.join(CHANNELS)}")
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"width {self.width} must be even and divisible by {self.heads} heads")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def nano(**tokenizer) -> EncoderConfig:
+    return EncoderConfig(width=128, depth=4, heads=2, **tokenizer)
+
+
+def tiny(**tokenizer) -> EncoderConfig:
+    return EncoderConfig(width=192, depth=6, heads=3, **tokenizer)
+
+
+def small(**tokenizer) -> EncoderConfig:
+    return EncoderConfig(width=384, depth=8, heads=6, **tokenizer)
+
+
+def base(**tokenizer) -> EncoderConfig:
+    return EncoderConfig(width=768, depth=12, heads=12, **tokenizer)
+
+
+SIZES = {"nano": nano, "tiny": tiny, "small": small, "base": base}
+
+
+def sample_channels(iq_BL2: Tensor, channels: str) -> Tensor:
+    """Channels of each sample, (B, L, C). The first sample's phase step is taken as zero."""
+    if channels == "iq":
+        return iq_BL2
+    i_BL, q_BL = iq_BL2.unbind(-1)
+    envelope_BL = torch.sqrt(i_BL * i_BL + q_BL * q_BL)
+    cos_BL, sin_BL = phase_step(i_BL, q_BL)
+    norm_BL = torch.sqrt(cos_BL * cos_BL + sin_BL * sin_BL) + 1e-6
+    step = [functional.pad(part / norm_BL, (1, 0)) for part in (cos_BL, sin_BL)]
+    return torch.stack([i_BL, q_BL, envelope_BL, *step], dim=-1)
+
+
+def phase_step(i_BL: Tensor, q_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of x[n] conj(x[n-1]), each (B, L-1)."""
+    i0, i1, q0, q1 = i_BL[:, :-1], i_BL[:, 1:], q_BL[:, :-1], q_BL[:, 1:]
+    return i1 * i0 + q1 * q0, q1 * i0 - i1 * q0
+
+
+class SpectralTokens(nn.Module):
+    """Global views of a window as tokens: pieces of 64 values, each mapped by a linear layer of its own.
+
+    Log power spectrum, autocorrelation magnitude at lags 1 to 512 (cyclic prefixes, symbol rates),
+    spectra of x^2, x^4 and |x|^2 (carriers and symbol rates as lines), and quantiles of the envelope and of
+    the phase step smoothed over 2, 8 and 32 samples (levels and tones). They see the whole window: in masked
+    training they must be computed from the visible part only.
+    """
+
+    COUNT = 8 + 8 + 4 + 4 + 4 + 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(self.COUNT, PIECE, width))
+        self.bias = nn.Parameter(torch.zeros(self.COUNT, width))
+        nn.init.trunc_normal_(self.weight, std=PIECE**-0.5)
+        self.register_buffer("taper", torch.hann_window(SPECTRUM, periodic=True), persistent=False)
+
+    def forward(self, iq_BL2: Tensor) -> Tensor:
+        """(B, L, 2) to (B, S, D). Windows of another length than 1,024 are cut or filled into segments of it."""
+        features_BSP = self.features(iq_BL2)
+        return torch.einsum("bsp,spd->bsd", features_BSP, self.weight) + self.bias
+
+    def features(self, iq_BL2: Tensor) -> Tensor:
+        batch, length, _ = iq_BL2.shape
+        segments = max(1, -(-length // SPECTRUM))
+        iq = functional.pad(iq_BL2.float(), (0, 0, 0, segments * SPECTRUM - length))
+        x = torch.view_as_complex(iq.reshape(batch * segments, SPECTRUM, 2).contiguous())
+        square = x * x
+        power = x.real * x.real + x.imag * x.imag
+
+        def mean_over_segments(values: Tensor) -> Tensor:
+            return values.reshape(batch, segments, -1).mean(dim=1)
+
+        def spectrum(signal: Tensor) -> Tensor:
+            transform = torch.fft.fft(signal * self.taper)
+            return mean_over_segments(transform.real * transform.real + transform.imag * transform.imag)
+
+        def level(values: Tensor, pool: int, lines: bool) -> Tensor:
+            """Log of power over its mean, pooled: lines keep their peak, bands their mean."""
+            values = values / (values.mean(dim=-1, keepdim=True) + 1e-12)
+            values = values.reshape(batch, -1, pool)
+            values = values.amax(-1) if lines else values.mean(-1)
+            return torch.log10(values + 1e-4) * 0.5
+
+        density = torch.fft.fftshift(spectrum(x), dim=-1)
+        lag_spectrum = torch.fft.fft(x, n=2 * SPECTRUM)
+        lags = torch.fft.ifft(lag_spectrum.real * lag_spectrum.real + lag_spectrum.imag * lag_spectrum.imag)
+        correlation = mean_over_segments(lags.abs())
+        correlation = correlation[:, 1 : SPECTRUM // 2 + 1] / (correlation[:, :1] + 1e-12)
+        ripple = power - power.mean(dim=-1, keepdim=True)
+        ripple_spectrum = torch.fft.rfft(ripple * self.taper)
+        ripple_power = mean_over_segments(
+            ripple_spectrum.real * ripple_spectrum.real + ripple_spectrum.imag * ripple_spectrum.imag
+        )[:, :-1]
+        flat = torch.cat(
+            [
+                level(density, 2, lines=False),
+                2.0 * correlation,
+                level(torch.fft.fftshift(spectrum(square), dim=-1), 4, lines=True),
+                level(torch.fft.fftshift(spectrum(square * square), dim=-1), 4, lines=True),
+                level(ripple_power, 2, lines=True),
+                self.quantiles(iq.reshape(batch, segments * SPECTRUM, 2)),
+            ],
+            dim=-1,
+        )
+        return flat.reshape(batch, self.COUNT, PIECE)
+
+    @staticmethod
+    def quantiles(iq_BL2: Tensor) -> Tensor:
+        """Sorted envelope and smoothed phase steps at 64 evenly spaced ranks each, (B, 4 * 64)."""
+        i_BL, q_BL = iq_BL2.unbind(-1)
+        rows = [functional.avg_pool1d(torch.sqrt(i_BL * i_BL + q_BL * q_BL).unsqueeze(1), 4).squeeze(1)]
+        cos_BL, sin_BL = phase_step(i_BL, q_BL)
+        steps = functional.pad(torch.stack([cos_BL, sin_BL], dim=1), (1, 0))
+        for smooth in (2, 8, 32):
+            # Summing before the angle weighs each step by its power: gaps between bursts hardly count.
+            smoothed = functional.avg_pool1d(steps, smooth, stride=4, padding=smooth // 2, count_include_pad=False)
+            rows.append(torch.atan2(smoothed[:, 1, : iq_BL2.shape[1] // 4], smoothed[:, 0, : iq_BL2.shape[1] // 4]))
+        ordered = torch.sort(torch.stack(rows, dim=1), dim=-1).values
+        picked = ordered.unflatten(-1, (PIECE, -1)).mean(-1)
+        return picked.flatten(1)
+
+
+class RateToken(nn.Module):
+    """The sampling rate as a token: log10 through Fourier features and a small network; learned where unknown."""
+
+    FREQUENCIES = 8
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.unknown = nn.Parameter(torch.zeros(width))
+        self.network = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, width), nn.GELU(), nn.Linear(width, width))
+        self.register_buffer("octaves", 2.0 ** torch.arange(self.FREQUENCIES) * (math.pi / 16), persistent=False)
+
+    def forward(self, rate_B: Tensor) -> Tensor:
+        """(B,) in Hz, NaN where unknown, to (B, D)."""
+        known_B1 = torch.isfinite(rate_B).unsqueeze(-1) & (rate_B > 0).unsqueeze(-1)
+        angle = torch.log10(torch.where(known_B1[:, 0], rate_B, 1.0)).unsqueeze(-1) * self.octaves
+        token_BD = self.network(torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1))
+        return torch.where(known_B1, token_BD, self.unknown)
+
+
+def positions(count: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Sine and cosine positions, (count, width). They restart with every signal."""
+    frequency = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
+    angle = torch.arange(count, device=device).unsqueeze(-1) * frequency
+    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, written as two matrix products and a softmax.
+
+    On processors this trains faster than the fused kernel, whose backward pass is slow there in bfloat16.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        batch, tokens, width = x_BTD.shape
+        qkv = self.qkv(x_BTD).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4)
+        if not torch.is_grad_enabled():
+            mixed = functional.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK)
+        else:
+            weight_BHTT = torch.softmax((q_BHTK * self.scale) @ k_BHTK.transpose(-2, -1), dim=-1)
+            mixed = weight_BHTT @ v_BHTK
+        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(config.width)
+        self.attention = Attention(config.width, config.heads)
+        self.norm_mlp = nn.LayerNorm(config.width)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, config.mlp_ratio * config.width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.mlp_ratio * config.width, config.width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD)))
+        return x_BTD + self.dropout(self.mlp(self.norm_mlp(x_BTD)))
+
+
+class Encoder(nn.Module):
+    """Windows to token features: class token, rate token, patches, then spectral tokens if configured."""
+
+    PREFIX = 2  # class and rate token
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_layer = nn.Linear(config.patch * CHANNELS[config.channels], config.width)
+        self.class_token = nn.Parameter(torch.zeros(config.width))
+        self.rate_token = RateToken(config.width)
+        self.spectral_tokens = SpectralTokens(config.width) if config.spectral else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        nn.init.trunc_normal_(self.rate_token.unknown, std=0.02)
+
+    def tokenize(self, iq_BL2: Tensor, rate_B: Tensor) -> Tensor:
+        """(B, L, 2) normalised IQ and (B,) Hz to (B, T, D). The last patch is zero-filled where P does not divide L."""
+        batch, length, _ = iq_BL2.shape
+        samples_BLC = sample_channels(iq_BL2, self.config.channels)
+        fill = -length % self.config.patch
+        patches = functional.pad(samples_BLC, (0, 0, 0, fill)).reshape(batch, -1, self.patch_layer.in_features)
+        patches_BND = self.patch_layer(patches)
+        patches_BND = patches_BND + positions(patches_BND.shape[1], self.config.width, patches_BND.device)
+        tokens = [self.class_token.expand(batch, 1, -1), self.rate_token(rate_B).unsqueeze(1), patches_BND]
+        if self.spectral_tokens is not None:
+            tokens.append(self.spectral_tokens(iq_BL2))
+        return torch.cat(tokens, dim=1)
+
+    def encode(self, tokens_BTD: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        for block in self.blocks:
+            tokens_BTD = block(tokens_BTD)
+        return self.norm(tokens_BTD)
+
+    def forward(self, iq_BL2: Tensor, rate_B: Tensor) -> Tensor:
+        """(B, L, 2) normalised IQ and (B,) sampling rates in Hz to token features (B, T, D)."""
+        return self.encode(self.tokenize(iq_BL2, rate_B))
+
+
+def pooled(features_BTD: Tensor) -> Tensor:
+    """One vector a window, (B, 2 D): the class token beside the mean of all other tokens."""
+    return torch.cat([features_BTD[:, 0], features_BTD[:, 1:].mean(dim=1)], dim=-1)

@@ -1,0 +1,1 @@
+"""Training of EMind: generators, training runs, evaluation. Nothing in the module imports this package."""

@@ -1,0 +1,98 @@
+"""Configuration of a training run, read from TOML and checked key by key."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+from emind.contract.errors import UsageError
+
+from .synthesis.air import AirConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size of the family and its tokenizer."""
+
+    size: str = "nano"
+    patch: int = 16
+    channels: str = "iq_envelope_phase"
+    spectral: bool = True
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay to zero over all steps."""
+
+    steps: int = 4000
+    batch: int = 256
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 300
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    average: float = 0.999  # decay of the running average of the weights, which is what is released
+    family_weight: float = 0.5  # weight of the family's cross-entropy beside the class's
+    label_smoothing: float = 0.02
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Seed, machine use and how often to look and save."""
+
+    name: str = "run"
+    seed: int = 1
+    threads: int = 2
+    producers: int = 1  # processes that draw windows
+    log_every: int = 20
+    validate_every: int = 500
+    validation_windows: int = 4096
+    test_windows: int = 23552
+    checkpoint_seconds: float = 180.0
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: AirConfig = field(default_factory=AirConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def read_config(path: str | Path) -> FinetuneConfig:
+    """Read TOML. An unknown table or key, or a value of another type, is an error that names it."""
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except FileNotFoundError:
+        raise UsageError(f"configuration {path}: no such file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"configuration {path}: not valid TOML ({error})") from None
+    return _fill(FinetuneConfig, tables, str(path))
+
+
+def _fill(kind: type, values: dict, where: str):
+    known = {f.name: f for f in fields(kind)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UsageError(f"configuration {where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    filled = {}
+    for name, value in values.items():
+        default = getattr(kind(), name)
+        if is_dataclass(default):
+            if not isinstance(value, dict):
+                raise UsageError(f"configuration {where}: [{name}] must be a table")
+            filled[name] = _fill(type(default), value, f"{where} [{name}]")
+        elif isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            filled[name] = float(value)
+        elif type(value) is type(default):
+            filled[name] = value
+        else:
+            raise UsageError(
+                f"configuration {where}: {name} must be {type(default).__name__}, not {type(value).__name__}"
+            )
+    return kind(**filled)

@@ -1,0 +1,52 @@
+"""Checkpoints of a run: model, running average and optimizer in one safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from emind.contract.errors import EMindError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save_state(path: Path, step: int, config: dict, model, average: dict, optimizer, extra: dict) -> None:
+    """Write everything the next step depends on. ``average`` maps parameter names to the running average."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in average.items()}
+    updates = 0
+    for name, parameter in model.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+        updates = int(state["step"]) if "step" in state else updates
+    tensors = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+    metadata = {"state": json.dumps({"step": step, "updates": updates, "config": config, "extra": extra})}
+    temporary = path.with_suffix(".part")
+    save_file(tensors, temporary, metadata=metadata)
+    os.replace(temporary, path)
+
+
+def load_state(path: Path, config: dict, model, average: dict, optimizer) -> tuple[int, dict]:
+    """Restore a run into the given objects. Returns the next step and the extra entries."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise EMindError(f"checkpoint {path}: cannot be read ({error}); start without --resume") from None
+    for part in ("model", "data", "optim"):
+        if state["config"][part] != config[part]:
+            raise EMindError(f"checkpoint {path}: made with another [{part}]; start without --resume")
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    for name, value in average.items():
+        value.copy_(tensors[f"average.{name}"])
+    for name, parameter in model.named_parameters():
+        moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
+        if moments:
+            optimizer.state[parameter] = {"step": torch.tensor(float(state["updates"])), **moments}
+    return state["step"], state["extra"]

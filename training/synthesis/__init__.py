@@ -1,0 +1,1 @@
+"""Generators of labelled IQ. Pure numpy with the random generator passed in."""

@@ -1,0 +1,187 @@
+"""The "air" set: windows as a receiver in the field delivers them.
+
+    symbols -> modulator -> amplifier, oscillator -> burst -> multipath, fading, offset, neighbour
+            -> noise -> receiver filter -> mirror, DC, spur -> converter -> window
+
+Windows are drawn in batches; batch k of a seed is the same wherever and whenever it is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from . import channels as ch
+from .air_signals import SIGNALS
+
+CLASSES = tuple(SIGNALS)
+MARGIN = 128  # samples generated before and after the window, so that filters settle outside it
+
+
+@dataclass(frozen=True)
+class AirConfig:
+    """Ranges of the air set. SNR is the signal's power while it is on over the noise power in the window's band."""
+
+    length: int = 1024
+    snr_low_db: float = -6.0
+    snr_high_db: float = 30.0
+    rate_min_hz: float = 8e3
+    rate_max_hz: float = 6.2e7
+    rate_unknown: float = 0.3  # share of windows whose rate is withheld
+
+
+@dataclass
+class Batch:
+    """iq (B, length) complex64, label (B,) index into CLASSES, snr (B,) dB (NaN for noise), rate (B,) Hz or NaN."""
+
+    iq: np.ndarray
+    label: np.ndarray
+    snr: np.ndarray
+    rate: np.ndarray
+
+
+def air_batch(seed: int, number: int, size: int, config: AirConfig = AirConfig()) -> Batch:
+    """Batch ``number`` of the endless sequence of ``seed``."""
+    rng = np.random.default_rng([seed, number])
+    label = rng.integers(0, len(CLASSES), size)
+    iq = np.empty((size, config.length), np.complex64)
+    snr = np.empty(size)
+    for row, which in enumerate(label):
+        iq[row], snr[row] = air_window(rng, CLASSES[which], config)
+    rate = np.exp(rng.uniform(np.log(config.rate_min_hz), np.log(config.rate_max_hz), size))
+    rate[rng.random(size) < config.rate_unknown] = np.nan
+    return Batch(iq, label, snr, rate)
+
+
+def air_window(
+    rng: Generator, name: str, config: AirConfig = AirConfig(), snr_db: float | None = None
+) -> tuple[np.ndarray, float]:
+    """One window (length,) complex64 of a class, and its SNR in dB."""
+    n = config.length + 2 * MARGIN
+    if snr_db is None:
+        snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
+    signal = SIGNALS[name](rng, n)
+    x = signal.samples
+    bandwidth = max(signal.bandwidth, 4.0 / config.length)
+    if name != "noise":
+        x = _transmitted(rng, x, signal.linear_amplifier)
+        x, on = _burst(rng, x, signal.bursty)
+        x = x / np.sqrt(np.mean(np.abs(x[on]) ** 2) + 1e-12)
+        x = _propagated(rng, x, bandwidth)
+    x, bandwidth = _received(rng, x, bandwidth, None if name == "noise" else snr_db)
+    x = _converted(rng, x)[MARGIN : MARGIN + config.length]
+    return x.astype(np.complex64), (np.nan if name == "noise" else snr_db)
+
+
+def _transmitted(rng: Generator, x: np.ndarray, linear_amplifier: bool) -> np.ndarray:
+    n = len(x)
+    if linear_amplifier and rng.random() < 0.3:
+        x = ch.compress(x, rng.uniform(1.1, 2.5), rng.uniform(1, 3))
+    if rng.random() < 0.3:
+        x = x * ch.phase_noise(rng, n, 10 ** rng.uniform(-3.5, -1.7))
+    if rng.random() < 0.2:  # the oscillator drifts through the window
+        x = x * np.exp(1j * np.pi * rng.uniform(-0.03, 0.03) / n * np.arange(n) ** 2)
+    if rng.random() < 0.15:  # gain droops or rises
+        x = x * np.linspace(1.0, rng.uniform(0.5, 1.5), n)
+    return x
+
+
+def _burst(rng: Generator, x: np.ndarray, bursty: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Cut to a burst that starts, ends or pauses inside the window. Returns the signal and where it is on."""
+    n = len(x)
+    inside = slice(MARGIN, n - MARGIN)
+    on = np.zeros(n, bool)
+    on[inside] = True
+    kind = rng.random()
+    if kind < 0.3 and not (bursty and kind < 0.15):
+        least = 0.25 * (n - 2 * MARGIN)
+        gate = np.ones(n)
+        lo, hi = MARGIN, n - MARGIN
+        if kind < 0.11:  # starts inside
+            gate[: int(rng.uniform(lo, hi - least))] = 0
+        elif kind < 0.22:  # ends inside
+            gate[int(rng.uniform(lo + least, hi)) :] = 0
+        elif kind < 0.27:  # starts and ends inside
+            start = rng.uniform(lo, hi - least)
+            gate[: int(start)] = 0
+            gate[int(rng.uniform(start + least, hi)) :] = 0
+        else:  # a pause
+            start = rng.uniform(lo, hi - least)
+            gate[int(start) : int(rng.uniform(start, min(hi, start + 2 * least)))] = 0
+        on &= gate > 0
+        ramp = int(rng.integers(1, 24))
+        gate = np.convolve(gate, np.hanning(ramp + 2)[1:-1] / np.hanning(ramp + 2)[1:-1].sum(), mode="same")
+        x = x * gate
+    if bursty:  # power is counted where the signal is on, not over its own pauses
+        level = np.abs(x)
+        on &= level > 0.3 * level[inside].max()
+    return x, on if on.any() else np.ones(n, bool)
+
+
+def _propagated(rng: Generator, x: np.ndarray, bandwidth: float) -> np.ndarray:
+    n = len(x)
+    if rng.random() < 0.4:
+        spread = min(24.0, 10 ** rng.uniform(-1.0, 0.0) / bandwidth)
+        response = ch.multipath(rng, n, spread, int(rng.integers(1, 6)), 10 ** rng.uniform(0.0, 2.0))
+        x = ch.filtered(x, response)
+    if rng.random() < 0.15:
+        x = x * ch.fading(rng, n, 10 ** rng.uniform(-5, -3), 10 ** rng.uniform(0, 1.5))
+    return x
+
+
+def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | None) -> tuple[np.ndarray, float]:
+    """Offset, neighbour, noise and the receiver's filter. ``snr_db`` None: there is no signal."""
+    n = len(x)
+    room = max(0.0, 0.5 - bandwidth / 2)
+    if rng.random() < 0.7:  # tuned to the signal, not exactly
+        offset = float(np.clip(rng.normal(0, 0.08) * bandwidth + rng.normal(0, 0.01), -room, room))
+    else:
+        offset = rng.uniform(-room, room) if room else 0.0
+    power = 1.0 if snr_db is None else ch.db(-snr_db)
+    if snr_db is not None:
+        x = ch.shift(x, offset, rng.uniform(0, 2 * np.pi))
+        if rng.random() < 0.1:  # a weaker neighbour in the band
+            other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n)
+            level = ch.db(-rng.uniform(10, 25)) / (np.mean(np.abs(other.samples) ** 2) + 1e-12)
+            x = x + np.sqrt(level) * ch.shift(other.samples, rng.uniform(-0.5, 0.5))
+    total = ch.complex_noise(rng, n, power) + x
+    kind = rng.random()
+    if snr_db is None:
+        if kind < 0.4:  # the edges of a receiver's own filter
+            total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
+    elif kind < 0.35:  # a channel filter: noise is limited to it as well
+        cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.0) + abs(rng.normal(0, 0.02)))
+        total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * rng.uniform(0.1, 0.8), offset))
+        stop = ch.db(-rng.uniform(25, 60)) * np.mean(np.abs(total) ** 2)
+        total = total + ch.complex_noise(rng, n, stop)
+    elif kind < 0.65:
+        total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
+    return total, bandwidth
+
+
+_NEIGHBOURS = ("BPSK", "QPSK", "GFSK", "NFM", "OOK", "16QAM", "2FSK")
+
+
+def _converted(rng: Generator, x: np.ndarray) -> np.ndarray:
+    """Mirror, DC, spur, and the converter with its clipping and steps."""
+    rms = np.sqrt(np.mean(np.abs(x) ** 2) + 1e-20)
+    kind = rng.random()
+    if kind < 0.4:
+        x = ch.iq_imbalance(x, rng.normal(0, 0.6), rng.normal(0, 0.06))
+    elif kind < 0.5:
+        x = ch.mirror(x, rng.uniform(-25, -8), rng.uniform(0, 2 * np.pi))
+    if rng.random() < 0.3:
+        x = x + rms * 10 ** rng.uniform(-2.0, -0.4) * np.exp(2j * np.pi * rng.random())
+    if rng.random() < 0.08:
+        x = x + rms * 10 ** rng.uniform(-2.0, -0.8) * np.exp(2j * np.pi * rng.uniform(-0.5, 0.5) * np.arange(len(x)))
+    peak = np.max(np.abs(x)) + 1e-20
+    kind = rng.random()
+    if kind < 0.45:  # eight bits, of which a weak signal uses few
+        return ch.quantise(x, 8, peak * 10 ** rng.uniform(0.0, 1.5))
+    if kind < 0.52:  # overdriven
+        return ch.quantise(x, int(rng.integers(8, 13)), peak * rng.uniform(0.35, 0.9))
+    if kind < 0.75:
+        return ch.quantise(x, int(rng.integers(10, 17)), peak * 10 ** rng.uniform(0.0, 1.5))
+    return x

@@ -1,0 +1,397 @@
+"""How each modulation class of the "air" set looks on the air: parameters drawn at random, one function a class.
+
+Each function takes the random generator and a length in samples and returns a `Signal`. The ranges are wide on
+purpose: a window comes from an unknown transmitter at an unknown oversampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from . import modulators as mod
+
+# 802.15.4 chips of data symbol 0 at 2.4 GHz; the others are rotations by 4 chips, 8...15 with odd chips inverted.
+ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
+
+
+@dataclass
+class Signal:
+    """Samples (n,), the occupied bandwidth as a share of the sample rate, and whether on-off is its nature."""
+
+    samples: np.ndarray
+    bandwidth: float
+    bursty: bool = False
+    linear_amplifier: bool = False
+
+
+def _log_uniform(rng: Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _samples_per_symbol(rng: Generator, low: float = 2.0, high: float = 64.0) -> float:
+    """2 to 64, mostly what a receiver that tuned to the signal sees; a third are whole numbers."""
+    sps = _log_uniform(rng, low, min(high, 16.0)) if rng.random() < 0.75 else _log_uniform(rng, low, high)
+    return float(max(low, np.rint(sps))) if rng.random() < 0.35 else sps
+
+
+def _data(rng: Generator, count: int, order: int) -> np.ndarray:
+    """Symbol numbers: mostly random, sometimes a preamble's repetition, a constant run, or long idle stretches."""
+    values = rng.integers(0, order, count)
+    kind = rng.random()
+    if kind < 0.08:
+        pattern = rng.integers(0, order, int(rng.integers(2, 9)))
+        length = int(rng.uniform(0.2, 0.7) * count)
+        at = int(rng.integers(0, max(1, count - length)))
+        values[at : at + length] = np.resize(pattern, length)
+    elif kind < 0.13:
+        length = int(rng.uniform(0.05, 0.3) * count)
+        at = int(rng.integers(0, max(1, count - length)))
+        values[at : at + length] = values[at]
+    return values
+
+
+def _nyquist_pulse(rng: Generator) -> tuple[np.ndarray, float]:
+    """A pulse and its bandwidth in symbol rates."""
+    kind = rng.random()
+    rolloff = float(rng.choice([0.2, 0.22, 0.25, 0.35, 0.5])) if rng.random() < 0.5 else rng.uniform(0.1, 0.9)
+    if kind < 0.6:
+        return mod.root_raised_cosine(rolloff), 1 + rolloff
+    if kind < 0.85:
+        return mod.raised_cosine(rolloff), 1 + rolloff
+    return mod.rectangle(), 2.0
+
+
+def _linear(rng: Generator, n: int, points: np.ndarray, differential: bool = False) -> Signal:
+    pulse, width = _nyquist_pulse(rng)
+    sps = _samples_per_symbol(rng)
+    count = mod.symbols_needed(sps, pulse, n)
+    values = _data(rng, count, len(points))
+    symbols = mod.differential_quarter_pi(values) if differential else points[values]
+    x = mod.linear(symbols, sps, pulse, n, -rng.random() * sps)
+    return Signal(x, min(1.0, width / sps), linear_amplifier=True)
+
+
+def noise(rng: Generator, n: int) -> Signal:
+    return Signal(np.zeros(n, complex), 1.0)
+
+
+def _keyed_durations(rng: Generator, n: int, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Levels 0/1 and their durations in samples for the codings of remote controls and sensors."""
+    count = max(4, int(n / unit) + 4)
+    bits = _data(rng, count, 2)
+    coding = rng.random()
+    if coding < 0.35:  # pulse width
+        ratio = rng.uniform(2, 4)
+        if rng.random() < 0.5:
+            on, off = np.where(bits, ratio, 1.0), np.where(bits, 1.0, ratio)
+        else:
+            on, off = np.where(bits, ratio, 1.0), np.full(count, rng.uniform(1, 3))
+        levels, durations = np.tile([1, 0], count), np.stack([on, off], 1).ravel()
+    elif coding < 0.5:  # pulse distance
+        ratio = rng.uniform(2, 4)
+        levels = np.tile([1, 0], count)
+        durations = np.stack([np.ones(count), np.where(bits, ratio, rng.uniform(1, 1.6))], 1).ravel()
+    elif coding < 0.7:  # Manchester
+        levels, durations = np.stack([bits, 1 - bits], 1).ravel(), np.ones(2 * count)
+    else:  # plain bits
+        levels, durations = bits, np.ones(count)
+    return levels, durations * unit
+
+
+def ook(rng: Generator, n: int) -> Signal:
+    unit = _log_uniform(rng, 2.0, 150.0) if rng.random() < 0.8 else _samples_per_symbol(rng)
+    levels, durations = _keyed_durations(rng, n, unit)
+    start = rng.random() * unit * 8
+    envelope = mod.on_off(levels, durations, n, start)
+    if envelope.max() < 0.5 or envelope.min() > 0.5:  # a window without an edge says nothing: put one in
+        envelope[int(rng.integers(n // 4, 3 * n // 4)) :] = 1.0 - envelope[0]
+    envelope = _edges(rng, envelope, unit)
+    if rng.random() < 0.25:  # the off state is not off: leakage, or amplitude keying of partial depth
+        floor = rng.uniform(0.03, 0.45)
+        envelope = floor + (1 - floor) * envelope
+    x = envelope.astype(complex)
+    if rng.random() < 0.35:  # the oscillator is pulled while the key changes
+        pull = rng.uniform(-0.15, 0.15) * min(1.0, 8 / unit)
+        x = x * np.exp(2j * np.pi * np.cumsum(pull * (1 - envelope) + rng.uniform(-0.3, 0.3) * pull * envelope))
+    if rng.random() < 0.3:  # restarted oscillator: a new phase at every key-down
+        key_down = np.cumsum(np.diff(envelope > 0.5 * envelope.max(), prepend=False).astype(int) > 0)
+        x = x * np.exp(2j * np.pi * rng.random(key_down[-1] + 1))[key_down]
+    return Signal(x, min(1.0, 3.0 / unit), bursty=True)
+
+
+def _edges(rng: Generator, envelope: np.ndarray, unit: float) -> np.ndarray:
+    """Finite rise and fall times."""
+    rise = max(1, int(unit * rng.uniform(0.0, 0.5)))
+    if rise == 1:
+        return envelope
+    kernel = np.hanning(rise + 2)[1:-1] if rng.random() < 0.6 else np.exp(-np.arange(rise) * 3.0 / rise)
+    return np.convolve(envelope, kernel / kernel.sum(), mode="same")
+
+
+def ask4(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.ask(4, lowest=float(rng.choice([0.0, 0.1, 0.25]))))
+
+
+def bpsk(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.psk(2))
+
+
+def qpsk(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.psk(4))
+
+
+def psk8(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.psk(8))
+
+
+def qam16(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.qam(16))
+
+
+def qam64(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.qam(64))
+
+
+def pam4(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.pam(4))
+
+
+def dqpsk_quarter_pi(rng: Generator, n: int) -> Signal:
+    return _linear(rng, n, mod.psk(4), differential=True)
+
+
+def oqpsk(rng: Generator, n: int) -> Signal:
+    if rng.random() < 0.55:  # 802.15.4: half-sine chips of a spreading code
+        sps = 2 * _log_uniform(rng, 1.5, 8.0)  # a branch symbol is two chips
+        pulse, width = mod.half_sine(), 1.5
+        count = mod.symbols_needed(sps, pulse, n)
+        nibbles = _data(rng, 2 * count // 32 + 2, 16)
+        chips = np.concatenate([_zigbee(nibble) for nibble in nibbles])
+        at = 2 * int(rng.integers(0, 16))
+        pairs = chips[at:].reshape(-1, 2)[:count] * 2.0 - 1
+        symbols = (pairs[:, 0] + 1j * pairs[:, 1]) / np.sqrt(2)
+        linear_amplifier = False
+    else:
+        sps, (pulse, width) = _samples_per_symbol(rng), _nyquist_pulse(rng)
+        count = mod.symbols_needed(sps, pulse, n)
+        symbols = mod.psk(4)[_data(rng, count, 4)]
+        linear_amplifier = True
+    x = mod.offset_quadrature(symbols, sps, pulse, n, -rng.random() * sps)
+    return Signal(x, min(1.0, width / sps), linear_amplifier=linear_amplifier)
+
+
+def _zigbee(nibble: int) -> np.ndarray:
+    chips = np.roll(ZIGBEE_CHIPS, 4 * (nibble % 8))
+    if nibble >= 8:
+        chips = chips.copy()
+        chips[1::2] ^= 1
+    return chips
+
+
+def _shift_keyed(rng: Generator, n: int, order: int, pulse: np.ndarray, index: float, sps: float) -> Signal:
+    count = mod.symbols_needed(sps, pulse, n)
+    values = _data(rng, count, order)
+    if order == 2 and rng.random() < 0.25:  # Manchester-coded data
+        bits = values[: count // 2 + 1]
+        values = np.stack([bits, 1 - bits], 1).ravel()
+        values = np.concatenate([values, values])[:count]
+    levels = values * 2.0 - (order - 1)
+    bandwidth = min(1.0, (index * (order - 1) + 1.2) / sps)
+    if order == 2 and index > 1.5 and rng.random() < 0.3:
+        gains = 10 ** (rng.uniform(-3, 3, order) / 20)
+        return Signal(mod.switched_tones(levels, sps, index, n, rng.random(order) * 2 * np.pi, gains), bandwidth)
+    x = mod.frequency_shift(levels, sps, index, pulse, n, -rng.random() * sps)
+    if rng.random() < 0.2:  # unequal tones: a sloping front end
+        level = mod.pulse_train(levels, sps, pulse, n)
+        x = x * 10 ** (rng.uniform(-3, 3) * level / (20 * (order - 1)))
+    return Signal(x, bandwidth)
+
+
+def _deviation(rng: Generator, order: int, low: float, high: float, room: float = 0.85) -> tuple[float, float]:
+    """Modulation index and samples per symbol such that the signal fits into the band."""
+    index = _log_uniform(rng, low, high)
+    least = max(2.0, (index * (order - 1) + 1.2) / room)
+    if rng.random() < 0.8:
+        sps = least * _log_uniform(rng, 1.0, 8.0)
+    else:
+        sps = least * _log_uniform(rng, 1.0, 40.0)
+    return index, min(sps, 250.0)
+
+
+def fsk2(rng: Generator, n: int) -> Signal:
+    index, sps = _deviation(rng, 2, 0.6, 12.0)
+    pulse = mod.rectangle() if rng.random() < 0.7 else mod.gaussian(rng.uniform(0.8, 2.0))
+    return _shift_keyed(rng, n, 2, pulse, index, sps)
+
+
+def fsk4(rng: Generator, n: int) -> Signal:
+    index, sps = _deviation(rng, 4, 0.2, 3.0)
+    kind = rng.random()
+    if kind < 0.45:  # DMR, dPMR, P25: Nyquist-shaped frequency
+        pulse = mod.root_raised_cosine(0.2) if rng.random() < 0.6 else mod.raised_cosine(0.2)
+        index, sps = rng.uniform(0.2, 0.6), _log_uniform(rng, 3.0, 25.0)
+    elif kind < 0.7:
+        pulse = mod.gaussian(rng.uniform(0.3, 1.0))
+    else:
+        pulse = mod.rectangle()
+    return _shift_keyed(rng, n, 4, pulse, index, sps)
+
+
+def gfsk(rng: Generator, n: int) -> Signal:
+    index, sps = _deviation(rng, 2, 0.3, 1.5)
+    if rng.random() < 0.4:  # Bluetooth and its like
+        index, sps = rng.uniform(0.28, 0.55), _log_uniform(rng, 2.0, 20.0)
+    return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.3, 0.7)), index, sps)
+
+
+def msk(rng: Generator, n: int) -> Signal:
+    pulse = mod.rectangle() if rng.random() < 0.5 else mod.gaussian(rng.uniform(0.25, 0.5))
+    return _shift_keyed(rng, n, 2, pulse, 0.5, _samples_per_symbol(rng))
+
+
+def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
+    """Real audio-like message within +-1: formants, harmonics, tones, syllables; ``bandwidth`` cycles a sample."""
+    total = 2 * n
+    f = np.fft.rfftfreq(total)
+    low = bandwidth * rng.uniform(0.02, 0.12)
+    shape = np.zeros(len(f))
+    for _ in range(int(rng.integers(1, 4))):
+        centre = rng.uniform(low, bandwidth)
+        shape += rng.random() * np.exp(-(((f - centre) / (bandwidth * rng.uniform(0.05, 0.4))) ** 2))
+    shape *= (f > low) & (f < bandwidth)
+    m = np.fft.irfft(shape * (rng.standard_normal(len(f)) + 1j * rng.standard_normal(len(f))))
+    m /= np.sqrt(np.mean(m**2)) + 1e-12
+    if rng.random() < 0.6:  # a voiced sound or a tone
+        pitch = bandwidth * _log_uniform(rng, 0.03, 0.5)
+        count = max(1, int(rng.uniform(0.3, 1.0) * bandwidth / pitch))
+        t, k = np.arange(total), np.arange(1, count + 1)[:, None]
+        roll = rng.random((count, 1)) / k ** rng.uniform(0.2, 1.5)
+        tones = (roll * np.cos(2 * np.pi * k * pitch * t + 2 * np.pi * rng.random((count, 1)))).sum(0)
+        tones /= np.sqrt(np.mean(tones**2)) + 1e-12
+        m = m * rng.random() ** 2 + tones * rng.random()
+    if rng.random() < 0.4:  # syllables
+        rate = bandwidth * _log_uniform(rng, 0.005, 0.05)
+        m = m * (0.55 + 0.45 * np.sin(2 * np.pi * (rate * np.arange(total) + rng.random())))
+    m = m[n // 2 : n // 2 + n]
+    m = m / (np.sqrt(np.mean(m**2)) + 1e-9) * rng.uniform(0.25, 0.5)  # speech peaks far above its mean
+    return np.clip(m, -1.0, 1.0)
+
+
+def am_dsb(rng: Generator, n: int) -> Signal:
+    bandwidth = _log_uniform(rng, 0.01, 0.35)
+    return Signal(mod.amplitude(message(rng, n, bandwidth), rng.uniform(0.4, 1.0)), 2 * bandwidth)
+
+
+def am_ssb(rng: Generator, n: int) -> Signal:
+    bandwidth = _log_uniform(rng, 0.02, 0.45)
+    return Signal(
+        mod.single_sideband(message(rng, n, bandwidth), bool(rng.random() < 0.5)), bandwidth, linear_amplifier=True
+    )
+
+
+def narrow_fm(rng: Generator, n: int) -> Signal:
+    bandwidth = _log_uniform(rng, 0.005, 0.12)
+    index = _log_uniform(rng, 0.5, 3.0)
+    return Signal(
+        mod.frequency(message(rng, n, bandwidth), index * bandwidth), min(1.0, 2 * (index + 1) * bandwidth)
+    )
+
+
+def wide_fm(rng: Generator, n: int) -> Signal:
+    deviation = _log_uniform(rng, 0.04, 0.35)
+    bandwidth = deviation / rng.uniform(3.5, 12.0)
+    m = message(rng, n, bandwidth)
+    if rng.random() < 0.6:  # broadcast stereo: 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
+        t = np.arange(n) * bandwidth / 15.0
+        phase = 2 * np.pi * rng.random()
+        side = message(rng, n, bandwidth) * rng.random()
+        m = 0.85 * (m + side * np.cos(2 * np.pi * 38 * t + 2 * phase)) + 0.1 * np.cos(2 * np.pi * 19 * t + phase)
+    return Signal(mod.frequency(np.clip(m, -1, 1), deviation), min(1.0, 2 * (deviation + 2 * bandwidth)))
+
+
+def ofdm(rng: Generator, n: int) -> Signal:
+    occupied = rng.uniform(0.25, 0.95)
+    kind = rng.random()
+    if kind < 0.4:  # Wi-Fi and its like: short symbols
+        transform = int(rng.choice([64, 64, 128, 256])) if rng.random() < 0.6 else int(rng.integers(48, 320))
+    else:
+        transform = int(_log_uniform(rng, 128, 4096))
+    used = max(12, int(occupied * transform))
+    prefix = int(transform * rng.choice([0.25, 0.125, 0.07, 0.0625, 0.03125]))
+    count = n // (transform + prefix) + 3
+    positions = np.concatenate([np.arange(-(used // 2), 0), np.arange(1, used - used // 2 + 1)])
+    points = [mod.psk(2), mod.psk(4), mod.qam(16), mod.qam(64)][int(rng.integers(0, 4))]
+    carriers = points[rng.integers(0, len(points), (count, used))]
+    if rng.random() < 0.5:  # pilots: every k-th carrier, stronger, the same sign pattern in each symbol
+        step = int(rng.integers(3, 16))
+        carriers[:, ::step] = rng.choice([-1, 1], len(range(0, used, step))) * rng.uniform(1.0, 1.5)
+    if rng.random() < 0.35:  # partly loaded: blocks of carriers empty, another set each symbol
+        block = int(rng.integers(6, 25))
+        load = rng.random((count, used // block + 1)) < rng.uniform(0.3, 0.95)
+        load[:, 0] = True
+        carriers = carriers * np.repeat(load, block, axis=1)[:, :used]
+    roll = int(prefix * rng.uniform(0, 0.5)) if rng.random() < 0.4 else 0
+    start = int(rng.integers(0, transform + prefix))
+    x = mod.ofdm(carriers, transform, prefix, positions, n, start, roll)
+    if kind < 0.4 and rng.random() < 0.3:  # a preamble of short repetitions somewhere in the window
+        sparse = np.zeros((1, used), complex)
+        sparse[:, ::4] = 2 * mod.psk(4)[rng.integers(0, 4, sparse[:, ::4].shape)]
+        period = mod.ofdm(sparse, transform, 0, positions, transform)
+        length, at = int(2.5 * transform), int(rng.integers(0, max(1, n - 3 * transform)))
+        x[at : at + length] = np.resize(period, length)[: len(x) - at]
+    power = np.mean(np.abs(x) ** 2)
+    return Signal(x / np.sqrt(power + 1e-12), used / transform, linear_amplifier=True)
+
+
+def lora(rng: Generator, n: int) -> Signal:
+    spreading = int(rng.integers(5, 12))
+    bandwidth = _log_uniform(rng, 0.08, 0.9)
+    chips = 2**spreading
+    count = int(n * bandwidth / chips) + 3
+    values = rng.integers(0, chips, count)
+    if rng.random() < 0.3:  # preamble: base chirps
+        values[: int(rng.integers(1, count + 1))] = 0
+    start = rng.random() * chips / bandwidth
+    return Signal(mod.lora(values, spreading, bandwidth, n, start, bool(rng.random() < 0.85)), bandwidth)
+
+
+def lfm_pulse(rng: Generator, n: int) -> Signal:
+    width = _log_uniform(rng, 40, 1000)
+    bandwidth = max(_log_uniform(rng, 0.03, 0.9), min(0.9, 6 / width)) * rng.choice([-1, 1])
+    interval = width / rng.uniform(0.05, 0.9)
+    one = mod.linear_sweep(width, bandwidth, int(width) + 1)
+    x = np.zeros(n, complex)
+    first = rng.uniform(-0.5 * width, min(interval, n * 0.4))
+    for at in np.arange(first, n, interval).astype(int):
+        lo, hi = max(0, at), min(n, at + len(one))
+        x[lo:hi] = one[lo - at : hi - at]
+    return Signal(x, abs(bandwidth), bursty=True)
+
+
+def ads_b(rng: Generator, n: int) -> Signal:
+    half_bit = _log_uniform(rng, 0.9, 6.0) if rng.random() < 0.75 else float(rng.integers(1, 6))
+    x = np.zeros(n, complex)
+    at = rng.uniform(-100 * half_bit, 0.5 * n)
+    while at < n:
+        bits = rng.integers(0, 2, 112 if rng.random() < 0.5 else 56)
+        envelope = mod.pulse_position(bits, half_bit, n, at)
+        if rng.random() < 0.7:
+            envelope = _edges(rng, envelope, half_bit)
+        gain = 10 ** (rng.uniform(-8, 0) / 20) * np.exp(2j * np.pi * rng.random())
+        drift = np.exp(2j * np.pi * rng.uniform(-0.1, 0.1) * np.arange(n))
+        x += envelope * gain * drift
+        at += (16 + 2 * len(bits)) * half_bit + rng.exponential(600)
+    if not np.any(x):
+        x += mod.pulse_position(rng.integers(0, 2, 112), half_bit, n, n * 0.3)
+    return Signal(x, min(1.0, 1.0 / half_bit), bursty=True)
+
+
+SIGNALS = {
+    "noise": noise, "OOK": ook, "4ASK": ask4, "BPSK": bpsk, "QPSK": qpsk, "OQPSK": oqpsk,
+    "pi/4-DQPSK": dqpsk_quarter_pi, "8PSK": psk8, "16QAM": qam16, "64QAM": qam64, "4PAM": pam4, "2FSK": fsk2,
+    "4FSK": fsk4, "GFSK": gfsk, "MSK": msk, "AM-DSB": am_dsb, "AM-SSB": am_ssb, "NFM": narrow_fm, "WFM": wide_fm,
+    "OFDM": ofdm, "LoRa": lora, "LFM": lfm_pulse, "ADS-B": ads_b,
+}  # fmt: skip
