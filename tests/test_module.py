@@ -1,0 +1,168 @@
+"""The out-of-tree module as GNU Radio's own tools see it: installed, listed, compiled, described."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = None
+
+ROOT = Path(__file__).resolve().parents[1]
+EMIND = ROOT / "python" / "emind"
+BLOCKS = ("windowing", "inference", "overlap_add", "receiver")
+NOT_IN_GRC = {"self", "engine"}  # engine is for tests and programs
+INSTALLED_BLOCKS = Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"
+FLOWGRAPHS = sorted((ROOT / "examples").glob("*.grc"))
+RUN_SECONDS = 300
+
+
+def environment() -> dict[str, str]:
+    """What `make` gives: no variable of the user's, the installed blocks only."""
+    own = {"PYTHONPATH", "GRC_BLOCKS_PATH"}
+    return {**{k: v for k, v in os.environ.items() if k not in own}, "GRC_BLOCKS_PATH": str(INSTALLED_BLOCKS)}
+
+
+def program(name: str) -> list[str]:
+    """A program of GNU Radio's, run by this interpreter."""
+    path = shutil.which(name)
+    assert path, f"{name} is not on the PATH"
+    return [sys.executable, path]
+
+
+def run(command: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=RUN_SECONDS)
+
+
+def constructor(block: str) -> inspect.Signature:
+    from gnuradio import emind
+
+    return inspect.signature(getattr(emind, block).__init__)
+
+
+def description(block: str) -> dict:
+    return yaml.safe_load((ROOT / "grc" / f"emind_{block}.block.yml").read_text(encoding="utf-8"))
+
+
+def test_module_is_installed_under_gnuradio():
+    done = run([sys.executable, "-c", "from gnuradio import emind; print(emind.__file__); "
+                                      f"print([getattr(emind, b).__name__ for b in {BLOCKS}])"], cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    file, names = done.stdout.splitlines()
+    assert Path(file).is_relative_to(sys.prefix)
+    assert names == str(list(BLOCKS))
+
+
+def test_gr_modtool_recognises_the_tree():
+    done = run([*program("gr_modtool"), "info", "--python-readable"])
+    assert done.returncode == 0, done.stderr
+    found = ast.literal_eval(done.stdout.strip())
+    assert found["modname"] == "emind"
+    assert found["base_dir"] == str(ROOT)
+
+
+def test_each_example_is_there():
+    assert {path.stem for path in FLOWGRAPHS} >= {"classify_file", "classify_scene", "receiver_usrp"}
+
+
+@pytest.mark.parametrize("flowgraph", FLOWGRAPHS, ids=lambda path: path.stem)
+def test_grcc_compiles(flowgraph, tmp_path):
+    done = run([*program("grcc"), "--output", str(tmp_path), str(flowgraph)])
+    assert done.returncode == 0, done.stdout + done.stderr
+    compiled = tmp_path / f"{flowgraph.stem}.py"
+    assert "emind." in compiled.read_text(encoding="utf-8")
+
+
+def test_grc_lists_the_blocks_under_emind():
+    code = """
+from gnuradio import gr
+from gnuradio.grc.core.platform import Platform
+platform = Platform(name='test', prefs=gr.prefs(), version=gr.version(),
+                    version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()))
+platform.build_library()
+for key, block in platform.blocks.items():
+    if key.startswith('emind_'):
+        print(key, '/'.join(block.category))
+"""
+    done = run([sys.executable, "-c", code], cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    listed = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith("emind_"))
+    assert set(listed) == {f"emind_{block}" for block in BLOCKS}
+    assert all(category.startswith("EMind/") for category in listed.values()), listed
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_grc_parameters_are_the_constructor_s(block):
+    shown = {parameter["id"]: parameter for parameter in description(block)["parameters"]}
+    taken = {name: p for name, p in constructor(block).parameters.items() if name not in NOT_IN_GRC}
+    assert list(shown) == list(taken)
+    for name, parameter in shown.items():
+        if parameter["default"] == "samp_rate":  # the variable that every new flowgraph has
+            continue
+        default = taken[name].default
+        assert parameter["default"] == (default if isinstance(default, str) else str(default)), name
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_grc_makes_the_block_with_named_arguments_one_a_line(block):
+    shown = [parameter["id"] for parameter in description(block)["parameters"]]
+    first, *lines = description(block)["templates"]["make"].splitlines()
+    assert first == f"emind.{block}("
+    assert [line.strip().split("=")[0] for line in lines] == shown
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_grc_callbacks_are_methods(block):
+    from gnuradio import emind
+
+    for callback in description(block)["templates"].get("callbacks", []):
+        assert callable(getattr(getattr(emind, block), callback.split("(")[0]))
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_grc_documentation_has_the_fixed_shape(block):
+    text = description(block)["documentation"]
+    places = [text.index(f"{heading}:\n") for heading in ("Input", "Output", "Parameters")]
+    assert places == sorted(places)
+    listed = re.findall(r"^- ([^:]+):", text[places[-1]:], re.MULTILINE)
+    assert len(listed) == len(description(block)["parameters"])
+
+
+def test_manifest_is_filled_in():
+    head = (ROOT / "MANIFEST.md").read_text(encoding="utf-8").split("---")[0]
+    fields = yaml.safe_load(head)
+    for key in ("title", "brief", "tags", "author", "copyright_owner", "license", "gr_supported_version"):
+        assert fields[key], key
+    assert "Author Name" not in head and "Short description" not in head
+
+
+def test_every_flat_module_is_installed():
+    listed = (EMIND / "CMakeLists.txt").read_text(encoding="utf-8")
+    for file in EMIND.glob("*.py"):
+        if not file.name.startswith("qa_"):
+            assert re.search(rf"^\s+{re.escape(file.name)}$", listed, re.MULTILINE), file.name
+
+
+def test_every_folder_of_the_module_is_installed():
+    listed = (EMIND / "CMakeLists.txt").read_text(encoding="utf-8")
+    folders = re.search(r"^\s+DIRECTORY ([\w ]+)$", listed, re.MULTILINE).group(1).split()
+    assert set(folders) == {path.name for path in EMIND.iterdir() if path.is_dir() and path.name != "__pycache__"}
+
+
+@pytest.mark.skipif(tomllib is None, reason="tomllib came with Python 3.11")
+def test_every_package_is_in_pyproject():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    there = {".".join([name, *init.parent.relative_to(ROOT / folder).parts])
+             for name, folder in setuptools["package-dir"].items() for init in (ROOT / folder).rglob("__init__.py")}
+    assert set(setuptools["packages"]) == there
