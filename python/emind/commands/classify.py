@@ -22,6 +22,7 @@ from ..storage.replacing import replacing
 if TYPE_CHECKING:
     from .flowgraph import Answer
 
+Progress = Callable[[int, int], None]  # called with how many are done and how many there are
 MAIN_HEAD = "modulation"
 NOISE_FAMILY = "noise"
 
@@ -75,8 +76,9 @@ def run(options: argparse.Namespace) -> int:
             say(f"{recording.path}: every sample is zero; reported as noise")
         plan = choose_plan(options, recording, length, silent_recording)
         say(describe(plan, recording))
-        answers, skipped = classify(recording, engine, plan, options.hop, options.policy, options.batch,
-                                    None if options.quiet else "windows")
+        with ExitStack() as stack:
+            progress = None if options.quiet else progress_bar(stack, "windows")
+            answers, skipped = classify(recording, engine, plan, options.hop, options.policy, options.batch, progress)
         if skipped:
             say(f"{skipped} windows were skipped (policy {options.policy})")
         if json_path:
@@ -174,24 +176,26 @@ def _hz(value: float, unit: str = "Hz") -> str:
 
 
 def classify(recording: Recording, engine, plan: TuningPlan, hop: int = 0, policy: str = "lossless", batch: int = 32,
-             title: str | None = None) -> tuple[list[Answer], int]:
-    """Answers for every window, in order, and how many windows were skipped. ``title`` None shows no progress."""
+             progress: Progress | None = None) -> tuple[list[Answer], int]:
+    """Answers for every window, in order, and how many windows were skipped."""
     from .flowgraph import recording_flowgraph
 
     flowgraph = recording_flowgraph(recording, engine, plan, hop, policy, batch)
-    with ExitStack() as stack:
-        flowgraph.run_to_end(progress_bar(stack, title) if title and sys.stderr.isatty() else None)
+    flowgraph.run_to_end(progress)
     answers = flowgraph.answers()
     return answers, flowgraph.windows - len(answers)
 
 
-def progress_bar(stack: ExitStack, title: str) -> Callable[[int, int], None]:
-    """A progress bar on standard error that lives as long as the stack; call it with done and all."""
+def progress_bar(stack: ExitStack, title: str) -> Progress | None:
+    """A progress bar that lives as long as the stack; None where standard error is not a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = stack.enter_context(Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                                       TimeRemainingColumn(), console=Console(stderr=True), transient=True))
+    bar = stack.enter_context(progress.Progress(
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True))
     task = bar.add_task(title, total=None)
     return lambda done, total: bar.update(task, completed=done, total=total)
 

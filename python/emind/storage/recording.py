@@ -210,7 +210,7 @@ def annotated_metadata(recording: Recording, annotations: list[dict], data_name:
     if not data_name.endswith(DATA_SUFFIX):
         fields["core:dataset"] = data_name
     capture = {"core:sample_start": 0} | ({} if recording.center is None else {"core:frequency": recording.center})
-    ours = [{**a, "core:generator": GENERATOR} for a in annotations]
+    ours = [{"core:generator": GENERATOR, **a} for a in annotations]
     metadata = {
         "global": fields,
         "captures": recording.metadata.get("captures") or [capture],

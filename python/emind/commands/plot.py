@@ -1,0 +1,110 @@
+"""Spectrogram of a recording with the labels drawn on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..contract.vocabulary import FAMILIES
+from ..dsp.band import TuningPlan
+from ..storage.recording import Recording
+
+if TYPE_CHECKING:
+    from .classify import Run
+
+COLUMNS, ROWS = 1400, 512  # of the spectrogram at most: bounded time and memory for any length
+MOST_LABELS = 48  # longest runs get their name written; more would cover each other
+BACKGROUND, INK, FAINT = "#0e1117", "#e6e8ee", "#8b93a7"
+COLORS = dict(zip(FAMILIES, (
+    "#5b6478", "#f2b134", "#4fa3ff", "#9b7bff", "#36d399", "#ff8a5c", "#ff5c7a", "#2ad4d9", "#e879f9", "#c8e65c")))
+
+
+def spectrogram(recording: Recording) -> np.ndarray:
+    """Power in dB, float32 (frequencies, columns), lowest frequency first; columns are evenly spread in time.
+
+    Each column is the mean and the peak of its stretch in equal parts, so that short bursts stay visible.
+    """
+    size = int(np.clip(2 ** int(np.log2(max(recording.count / 64, 1))), 64, ROWS))
+    stretches = recording.segments(size, 8 * COLUMNS)
+    columns = min(len(stretches), COLUMNS)
+    window = np.hanning(size).astype(np.float32)
+    edges = np.linspace(0, len(stretches), columns + 1).astype(int)
+    out = np.empty((size, columns), np.float32)
+    for column, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
+        power = np.abs(np.fft.fftshift(np.fft.fft(stretches[first:last] * window, axis=1), axes=1)) ** 2
+        out[:, column] = (power.mean(axis=0) + power.max(axis=0)) / 2
+    return 10 * np.log10(out + 1e-12)
+
+
+def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, plan: TuningPlan | None = None,
+                   truth: Sequence[Run] = (), title: str | None = None) -> None:
+    """Writes a PNG: the spectrogram, below it a lane with the answers, and with ``truth`` a lane for that too."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    scale, unit = _time_unit(recording.count / recording.rate)
+    band_scale, band_unit = next(((f, u) for f, u in ((1e6, "MHz"), (1e3, "kHz")) if recording.rate >= 2 * f),
+                                 (1.0, "Hz"))
+    duration = recording.count / recording.rate * scale
+    lanes = [("answer", answers)] + ([("truth", truth)] if truth else [])
+    style = {"axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": FAINT,
+             "text.color": INK, "font.size": 10, "axes.facecolor": BACKGROUND, "figure.facecolor": BACKGROUND}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(
+            1 + len(lanes), 1, sharex=True, figsize=(14, 6.4 + 0.62 * len(lanes)),
+            gridspec_kw={"height_ratios": [8] + [0.75] * len(lanes), "hspace": 0.06})
+        picture = spectrogram(recording)
+        low, high = np.percentile(picture, [40, 99.7])
+        half = recording.rate / 2 / band_scale
+        axes[0].imshow(picture, aspect="auto", origin="lower", cmap="magma", vmin=low, vmax=max(high, low + 1),
+                       extent=(0, duration, -half, half), interpolation="nearest")
+        middle = "" if recording.center is None else f" from {recording.center / 1e6:.6g} MHz"
+        axes[0].set_ylabel(f"frequency{middle} ({band_unit})")
+        axes[0].set_title(title or recording.path.name, loc="left", fontsize=13, pad=28 if len(answers) < 2 else 12)
+        if plan is not None and plan.band is not None:
+            for edge in (plan.band.low, plan.band.high):
+                axes[0].axhline(edge / band_scale, color=INK, lw=0.8, ls=(0, (6, 4)), alpha=0.7)
+        for axis, (name, parts) in zip(axes[1:], lanes):
+            _draw_lane(axis, name, parts, recording.rate / scale, duration)
+        for part in truth:
+            if part.family != "noise":
+                for edge in (part.start, part.end):
+                    axes[0].axvline(edge / recording.rate * scale, color=INK, lw=0.5, alpha=0.35)
+        axes[-1].set_xlabel(f"time ({unit})")
+        axes[0].set_xlim(0, duration)
+        families = list(dict.fromkeys(p.family for _, parts in lanes for p in parts))
+        handles = [plt.Rectangle((0, 0), 1, 1, color=_color(f)) for f in families]
+        axes[0].legend(handles, families, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(families) or 1,
+                       frameon=False, fontsize=9, handlelength=1, columnspacing=1.2, labelcolor=INK)
+        figure.savefig(path, format="png", dpi=110, bbox_inches="tight")
+        plt.close(figure)
+
+
+def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: float) -> None:
+    """Coloured boxes by family, with the names of those that are long enough to hold them."""
+    axis.set_ylim(0, 1)
+    axis.set_yticks([])
+    axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    named = sorted(parts, key=lambda p: p.start - p.end)[:MOST_LABELS]
+    for part in parts:
+        start, end = part.start / rate, part.end / rate
+        axis.axvspan(start, end, color=_color(part.family), lw=0, alpha=0.35 + 0.6 * min(part.confidence, 1.0))
+        if part in named and (end - start) / duration > 0.0075 * len(part.label):
+            axis.text((start + end) / 2, 0.5, part.label, ha="center", va="center", fontsize=9, color="#05070b",
+                      fontweight="bold", clip_on=True)
+        elif part in named and (end - start) / duration > 0.012:
+            axis.text((start + end) / 2, 0.5, part.label, ha="center", va="center", fontsize=7, color="#05070b",
+                      fontweight="bold", rotation=90 if len(part.label) > 4 else 0, clip_on=True)
+
+
+def _color(family: str) -> str:
+    return COLORS.get(family, INK)
+
+
+def _time_unit(seconds: float) -> tuple[float, str]:
+    return next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if seconds * f >= 1), (1e6, "µs"))

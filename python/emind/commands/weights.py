@@ -1,0 +1,71 @@
+"""`emind weights`: which weights files there are, and what one holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="the weights files that came with this installation",
+                                epilog="example: emind weights list")
+    shown = actions.add_parser("show", help="what the header of a weights file says",
+                               epilog="example: emind weights show emind-nano")
+    shown.add_argument("weights", metavar="NAME", help="name or path of a weights file")
+    for sub in (listed, shown):
+        sub.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def run(options: argparse.Namespace) -> int:
+    return _list(options.json) if options.action == "list" else _show(options.weights, options.json)
+
+
+def _list(as_json: bool) -> int:
+    from ..models.checkpoint import read_header
+    from ..runtime.weights import released
+
+    headers = {name: (path, read_header(path)) for name, path in released().items()}
+    if as_json:
+        print(json.dumps([{"name": n, "path": str(p), "bytes": p.stat().st_size} | h for n, (p, h) in headers.items()]))
+    elif not headers:
+        print("no weights files are installed")
+    for name, (path, header) in headers.items() if not as_json else ():
+        heads = ", ".join(f"{head['name']} ({len(head['labels'])} labels)" for head in header["heads"])
+        print(f"{name}  {path.stat().st_size / 1e6:.1f} MB  window {header['window']['length']}  {heads}")
+    return 0
+
+
+def _show(weights: str, as_json: bool) -> int:
+    from ..models.checkpoint import read_header
+    from ..runtime.weights import resolve
+
+    path = resolve(weights)
+    header = read_header(path)
+    if as_json:
+        print(json.dumps({"name": path.stem, "path": str(path), "bytes": path.stat().st_size} | header))
+    else:
+        _print_header(path, header)
+    return 0
+
+
+def _print_header(path: Path, header: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{path.name}, {path.stat().st_size / 1e6:.1f} MB", show_header=False, show_lines=True)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for part in ("architecture", "window", "heads", "calibration", "training", "figures"):
+        value = header[part]
+        if part == "heads":
+            text = "\n".join(f"{h['name']} ({h['kind']}): {', '.join(h['labels'])}" for h in value)
+        else:
+            text = "\n".join(f"{key} = {_plain(inner)}" for key, inner in value.items())
+        table.add_row(part, text or "-")
+    Console().print(table)
+
+
+def _plain(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
