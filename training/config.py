@@ -72,7 +72,12 @@ def read_config(path: str | Path) -> FinetuneConfig:
         raise UsageError(f"configuration {path}: no such file") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"configuration {path}: not valid TOML ({error})") from None
-    return _fill(FinetuneConfig, tables, str(path))
+    return config_from_dict(tables, str(path))
+
+
+def config_from_dict(tables: dict, where: str) -> FinetuneConfig:
+    """Configuration from nested dicts, checked; ``where`` stands in the errors."""
+    return _fill(FinetuneConfig, tables, where)
 
 
 def _fill(kind: type, values: dict, where: str):

@@ -81,7 +81,7 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": decay, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(model: MultiHead, batches) -> tuple[Tensor, Tensor, np.ndarray]:
     """Logits (N, C), labels (N,) and SNR (N,) over batches."""
     model.eval()

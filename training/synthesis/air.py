@@ -95,8 +95,8 @@ def _burst(rng: Generator, x: np.ndarray, bursty: bool) -> tuple[np.ndarray, np.
     on = np.zeros(n, bool)
     on[inside] = True
     kind = rng.random()
-    if kind < 0.3 and not (bursty and kind < 0.15):
-        least = 0.25 * (n - 2 * MARGIN)
+    if kind < 0.33 and not (bursty and kind < 0.15):
+        least = rng.uniform(0.12, 0.4) * (n - 2 * MARGIN)
         gate = np.ones(n)
         lo, hi = MARGIN, n - MARGIN
         if kind < 0.11:  # starts inside
@@ -107,9 +107,12 @@ def _burst(rng: Generator, x: np.ndarray, bursty: bool) -> tuple[np.ndarray, np.
             start = rng.uniform(lo, hi - least)
             gate[: int(start)] = 0
             gate[int(rng.uniform(start + least, hi)) :] = 0
-        else:  # a pause
+        elif kind < 0.3:  # a pause
             start = rng.uniform(lo, hi - least)
             gate[int(start) : int(rng.uniform(start, min(hi, start + 2 * least)))] = 0
+        else:  # time slots
+            slot = rng.uniform(80, 500)
+            gate = ((np.arange(n) / slot + rng.random()) % 1 < rng.uniform(0.3, 0.8)).astype(float)
         on &= gate > 0
         ramp = int(rng.integers(1, 24))
         gate = np.convolve(gate, np.hanning(ramp + 2)[1:-1] / np.hanning(ramp + 2)[1:-1].sum(), mode="same")
@@ -142,19 +145,23 @@ def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | N
     power = 1.0 if snr_db is None else ch.db(-snr_db)
     if snr_db is not None:
         x = ch.shift(x, offset, rng.uniform(0, 2 * np.pi))
-        if rng.random() < 0.1:  # a weaker neighbour in the band
-            other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n)
-            level = ch.db(-rng.uniform(10, 25)) / (np.mean(np.abs(other.samples) ** 2) + 1e-12)
-            x = x + np.sqrt(level) * ch.shift(other.samples, rng.uniform(-0.5, 0.5))
+        if rng.random() < 0.12:  # a weaker neighbour somewhere in the band
+            other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n).samples
+            level = ch.db(-rng.uniform(8, 25)) / (np.mean(np.abs(other) ** 2) + 1e-12)
+            x = x + np.sqrt(level) * ch.shift(other, rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * np.pi))
     total = ch.complex_noise(rng, n, power) + x
     kind = rng.random()
     if snr_db is None:
         if kind < 0.4:  # the edges of a receiver's own filter
             total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
-    elif kind < 0.35:  # a channel filter: noise is limited to it as well
-        cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.0) + abs(rng.normal(0, 0.02)))
-        total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * rng.uniform(0.1, 0.8), offset))
-        stop = ch.db(-rng.uniform(25, 60)) * np.mean(np.abs(total) ** 2)
+        elif kind < 0.55:  # or of a channel filter
+            cutoff = rng.uniform(0.08, 0.4)
+            total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * 10 ** rng.uniform(-1.5, 0.0)))
+    elif kind < 0.35:  # a channel filter, not always centred: noise is limited to it as well
+        cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.5) + abs(rng.normal(0, 0.02)))
+        centre = offset + rng.normal(0, 0.1) * bandwidth
+        total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * 10 ** rng.uniform(-1.7, -0.1), centre))
+        stop = ch.db(-rng.uniform(25, 90)) * np.mean(np.abs(total) ** 2)
         total = total + ch.complex_noise(rng, n, stop)
     elif kind < 0.65:
         total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
@@ -172,8 +179,8 @@ def _converted(rng: Generator, x: np.ndarray) -> np.ndarray:
         x = ch.iq_imbalance(x, rng.normal(0, 0.6), rng.normal(0, 0.06))
     elif kind < 0.5:
         x = ch.mirror(x, rng.uniform(-25, -8), rng.uniform(0, 2 * np.pi))
-    if rng.random() < 0.3:
-        x = x + rms * 10 ** rng.uniform(-2.0, -0.4) * np.exp(2j * np.pi * rng.random())
+    if rng.random() < 0.35:
+        x = x + rms * 10 ** rng.uniform(-2.0, -0.3) * np.exp(2j * np.pi * rng.random())
     if rng.random() < 0.08:
         x = x + rms * 10 ** rng.uniform(-2.0, -0.8) * np.exp(2j * np.pi * rng.uniform(-0.5, 0.5) * np.arange(len(x)))
     peak = np.max(np.abs(x)) + 1e-20

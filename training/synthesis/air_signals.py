@@ -98,7 +98,13 @@ def _keyed_durations(rng: Generator, n: int, unit: float) -> tuple[np.ndarray, n
         levels, durations = np.stack([bits, 1 - bits], 1).ravel(), np.ones(2 * count)
     else:  # plain bits
         levels, durations = bits, np.ones(count)
-    return levels, durations * unit
+    durations = durations * unit
+    if rng.random() < 0.4:  # packets: after some tens of keys a pause
+        levels, durations = levels.copy(), durations.astype(float)
+        packet = 2 * int(rng.integers(4, 40))
+        levels[packet - 1 :: packet] = 0
+        durations[packet - 1 :: packet] = unit * _log_uniform(rng, 5, 60)
+    return levels, durations
 
 
 def ook(rng: Generator, n: int) -> Signal:

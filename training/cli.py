@@ -1,0 +1,156 @@
+"""The `emind-train` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from emind.contract.errors import EMindError, UsageError
+from emind.contract.window import WindowSpec
+
+DATA = "the air set of `training/synthesis/air.py`, drawn while training"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="emind-train", description="Train and measure the weights that gr-emind loads.")
+    commands = p.add_subparsers(dest="command", required=True)
+    f = commands.add_parser(
+        "finetune",
+        help="train an encoder with its heads",
+        epilog="example: emind-train finetune --task modulation --config training/configs/nano-air.toml "
+        "--out python/emind/weights/emind-nano.safetensors",
+        description="Train on generated windows and write a weights file, its card and its plot.",
+    )
+    f.add_argument("--task", choices=["modulation"], default="modulation", help="what the head answers")
+    f.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs/")
+    f.add_argument("--out", type=Path, help="weights file; default runs/NAME/NAME.safetensors")
+    f.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and logs")
+    f.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, if there is one")
+    f.set_defaults(run=finetune)
+    e = commands.add_parser(
+        "evaluate",
+        help="measure a weights file on generated test windows",
+        epilog="example: emind-train evaluate emind-nano --json",
+    )
+    e.add_argument("weights", help="released name or path")
+    e.add_argument("--windows", type=int, help="test windows; default as in the file's own configuration")
+    e.add_argument("--plot", type=Path, help="write accuracy over SNR as a picture")
+    e.add_argument("--json", action="store_true", help="print the figures as JSON")
+    e.set_defaults(run=evaluate)
+    return p
+
+
+def finetune(args: argparse.Namespace) -> int:
+    from .config import read_config
+
+    config = read_config(args.config)
+    out = args.out or args.runs / config.run.name / f"{config.run.name}.safetensors"
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: the name must end in .safetensors")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    import torch
+
+    from emind.models.checkpoint import save_weights
+
+    from . import evaluate as ev
+    from .finetune import HEAD, train
+
+    model, record = train(config, args.runs / config.run.name, args.resume)
+    print("calibrating and measuring")
+    temperature = ev.calibrate(model, config)
+    training = {
+        "config": config.to_dict(),
+        "code": code_version(),
+        "data": DATA,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "machine": {"processor": processor(), "torch": torch.__version__},
+        **record,
+    }
+    figures = {HEAD: ev.evaluate(model, temperature, config)}
+    window = WindowSpec(
+        length=config.data.length, hop=config.data.length, patch=config.model.patch,
+        rate_min_hz=config.data.rate_min_hz, rate_max_hz=config.data.rate_max_hz,
+    )  # fmt: skip
+    save_weights(out, model, window, {HEAD: {"temperature": temperature}}, training, figures)
+    write_card(out, f"emind-train finetune --task {args.task} --config {args.config} --out {args.out or out}")
+    print(f"{out}: class {figures[HEAD]['accuracy']:.3f}, family {figures[HEAD]['family_accuracy']:.3f}")
+    return 0
+
+
+def write_card(weights: Path, command: str) -> None:
+    """Card and plot beside a weights file, from its header."""
+    from emind.models.checkpoint import read_header
+
+    from . import evaluate as ev
+
+    header = read_header(weights)
+    picture = weights.with_name(weights.stem + "-snr.png")
+    ev.plot_by_snr(header["figures"]["modulation"], picture, f"{weights.stem} on generated test windows")
+    weights.with_suffix(".md").write_text(ev.card(weights.stem, command, header, picture.name))
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from emind.models.checkpoint import load_weights
+    from emind.runtime.weights import resolve
+
+    from . import evaluate as ev
+    from .config import config_from_dict
+
+    path = resolve(args.weights)
+    model, _, header = load_weights(path)
+    config = config_from_dict(header["training"]["config"], str(path))
+    if args.windows:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, test_windows=args.windows))
+    figures = ev.evaluate(model, header["calibration"]["modulation"]["temperature"], config)
+    if args.plot:
+        ev.plot_by_snr(figures, args.plot, f"{path.stem} on generated test windows")
+    if args.json:
+        print(json.dumps(figures))
+    else:
+        print(f"{figures['windows']} windows: class {figures['accuracy']:.3f}, family "
+              f"{figures['family_accuracy']:.3f}, calibration error {figures['expected_calibration_error']:.3f}")
+        for row in figures["by_snr"]:
+            if row["windows"]:
+                print(f"  {row['snr_db']:5g} dB  class {row['accuracy']:.3f}  family {row['family_accuracy']:.3f}")
+    return 0
+
+
+def code_version() -> str:
+    """The commit, marked where the tree differs from it."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True,
+            check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except EMindError as error:
+        print(f"emind-train: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("emind-train: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
