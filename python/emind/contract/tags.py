@@ -9,13 +9,18 @@ RX_FREQ = "rx_freq"  # double, Hz
 HEAD_PREFIX = "emind_"
 
 # Between windowing and overlap_add an item is a window. Two tags carry what its sample offset cannot:
-# emind_window, one a window: dict of WINDOW_START (uint64, absolute sample of the window's first sample),
-# WINDOW_VALID (long, samples that are signal and not zero fill), and RX_RATE, RX_FREQ, RX_TIME of the first
-# sample where known. emind_stream_tag, one for each tag of the stream: dict of STREAM_TAG_SAMPLE (uint64,
-# absolute sample), STREAM_TAG_KEY, STREAM_TAG_VALUE and STREAM_TAG_SOURCE.
+# emind_window, on each window that says something new (the first, a zero-filled one, the first behind a gap, the
+# first where rate, frequency or time became known): dict of WINDOW_START (uint64, absolute sample of the window's
+# first sample), WINDOW_HOP (long, samples), WINDOW_VALID (long, samples that are signal and not zero fill),
+# WINDOW_GAP (#t right behind a gap, else absent), and RX_RATE, RX_FREQ, RX_TIME of the first sample where known.
+# The windows behind it are whole and lie WINDOW_HOP samples apart, until the next such tag.
+# emind_stream_tag, one for each tag of the stream, on the first window that holds its sample: dict of
+# STREAM_TAG_SAMPLE (uint64, absolute sample), STREAM_TAG_KEY, STREAM_TAG_VALUE and STREAM_TAG_SOURCE.
 WINDOW = "emind_window"
 WINDOW_START = "start"
+WINDOW_HOP = "hop"
 WINDOW_VALID = "valid"
+WINDOW_GAP = "gap"
 STREAM_TAG = "emind_stream_tag"
 STREAM_TAG_SAMPLE = "sample"
 STREAM_TAG_KEY = "key"

@@ -1,0 +1,49 @@
+"""Which windows are worth an inference: energy gate and check for zeros and for values that are not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .snr import NoiseFloor, snr_db
+
+OPEN = 0  # goes to the engine
+NOISE = 1  # all zeros, or below the gate: noise without asking
+INVALID = 2  # holds a value that is not finite: nothing can be said
+
+
+class EnergyGate:
+    """Sorts windows by power against the noise floor that it follows.
+
+    Parameters
+    ----------
+    gate_db: windows less than this many dB above the floor are NOISE; None opens the gate for all but all-zero and
+        invalid windows. Until the floor has settled the gate is open.
+    """
+
+    def __init__(self, gate_db: float | None = None) -> None:
+        self._threshold = None if gate_db is None else 10 ** (gate_db / 10)
+        self.floor = NoiseFloor() if gate_db is None else NoiseFloor(max(gate_db, 1.0))
+
+    def sort(self, windows: np.ndarray, valid_first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Kinds uint8 (n,) of windows complex64 (n, length), and their SNR float64 (n,) in dB, nan where unknown.
+
+        ``valid_first`` samples of the first window are signal, the rest of it zero fill; the others are whole.
+        """
+        count, length = windows.shape
+        parts = windows.view(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            energies = np.einsum("ij,ij->i", parts, parts).astype(np.float64)
+        kinds = np.zeros(count, np.uint8)
+        # The sum of squares underflows or overflows where the samples need not: look at those windows themselves.
+        for index in np.flatnonzero(energies == 0.0):
+            kinds[index] = OPEN if parts[index].any() else NOISE
+        for index in np.flatnonzero(~np.isfinite(energies)):
+            kinds[index] = OPEN if np.isfinite(parts[index]).all() else INVALID
+        powers = energies / length
+        powers[0] *= length / valid_first
+        floors = self.floor.follow(powers)
+        if self._threshold is not None:
+            kinds[(kinds == OPEN) & (powers < floors * self._threshold)] = NOISE
+        ratios = snr_db(powers, floors)
+        ratios[kinds == INVALID] = np.nan
+        return kinds, ratios

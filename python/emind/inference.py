@@ -1,0 +1,385 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+"""Block that answers questions about windows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from .contract import tags
+from .contract.errors import EMindError, UsageError
+from .contract.vocabulary import NOISE, family_of
+from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .runtime.dispatch import INFERRED, POLICIES, REALTIME, Dispatcher, Released
+from .runtime.dispatch import NOISE as FATE_NOISE
+from .runtime.statistics import Statistics
+from .runtime.worker import Worker
+
+_WINDOW = pmt.intern(tags.WINDOW)
+_RX_TIME = pmt.intern(tags.RX_TIME)
+_RX_RATE = pmt.intern(tags.RX_RATE)
+_RX_FREQ = pmt.intern(tags.RX_FREQ)
+_LABEL = pmt.intern(tags.LABEL)
+_CONFIDENCE = pmt.intern(tags.CONFIDENCE)
+_LENGTH = pmt.intern(tags.LENGTH)
+_FAMILY = pmt.intern(tags.FAMILY)
+_SAMPLE_START = pmt.intern(tags.SAMPLE_START)
+_SAMPLE_COUNT = pmt.intern(tags.SAMPLE_COUNT)
+_SNR_DB = pmt.intern(tags.SNR_DB)
+_LATENCY_MS = pmt.intern(tags.LATENCY_MS)
+_DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
+_STATISTICS = pmt.intern(tags.PORT_STATISTICS)
+_NO_DATA = pmt.init_u8vector(0, [])
+
+_STATISTICS_EVERY_S = 1.0
+_DEADLINE_S = 0.1
+_MODULATION = "modulation"  # the head whose labels have families
+
+
+class inference(gr.basic_block):
+    """Asks EMind about each window and tags it with the answers; the windows pass unchanged.
+
+    Input and output: vectors of ``length`` complex samples, all their tags kept.
+
+    A window is held back in the input buffer until its answer is there, while a thread gathers windows into batches
+    and infers them. All-zero windows, windows below the gate and windows with values that are not finite never
+    reach the engine: they count as gated, the former two are reported as ``noise`` with confidence 1.
+
+    Tags on the output: for each head ``emind_<head>``, a dict of ``label`` (symbol), ``confidence`` (0 to 1),
+    ``length`` (samples that are signal), and for the head ``modulation`` ``family`` (symbol).
+
+    Messages:
+
+    - ``detections``: a PDU for each tagged window, whose dict has ``sample_start``, ``sample_count``, ``rx_time``,
+      ``rx_rate`` (Hz) and ``rx_freq`` (Hz) where known, ``snr_db`` against the quietest windows where known,
+      ``latency_ms`` from the window's arrival to its leaving, and an entry a head: dict of ``label``, ``confidence``,
+      ``family``.
+    - ``statistics``: a PDU about once a second, when the stream has drained, and in stop() (which reaches only blocks
+      that run on; :meth:`statistics` is exact at any time).
+
+    Parameters
+    ----------
+    weights: name or path of a weights file
+    length: samples a window, as the weights ask for
+    sample_rate: samples a second where no tag tells, 0 if unknown
+    policy: ``lossless`` (the stream waits, every window is answered) or ``realtime`` (the stream does not wait: a window
+        that finds no room, or has no answer after 100 ms or when ``hold`` windows have come behind it, passes untagged
+        and counts as skipped)
+    batch: windows at which a batch closes
+    max_latency_ms: time after which it closes although it is not full
+    hold: windows held back at most; the buffer of the block in front should hold twice as many (:class:`windowing`
+        with its default does)
+    gate_db: windows less than this many dB above the noise floor are gated; None: no gate
+    threads: of the engine, 0: as many as serve it
+    backend: of the engine
+    engine: an engine already loaded, instead of ``weights``, ``threads`` and ``backend``
+
+    Raises
+    ------
+    EMindError: no such weights, a damaged file, or weights made for another window length
+    """
+
+    def __init__(
+        self,
+        weights: str = "emind-nano",
+        length: int = 1024,
+        sample_rate: float = 0.0,
+        policy: str = "lossless",
+        batch: int = 32,
+        max_latency_ms: float = 20.0,
+        hold: int = 128,
+        gate_db: float | None = None,
+        threads: int = 0,
+        backend: str = "auto",
+        engine: object | None = None,
+    ) -> None:
+        if policy not in POLICIES:
+            raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
+        if batch < 1 or hold < 1 or not max_latency_ms >= 0 or not sample_rate >= 0:
+            raise UsageError(
+                f"batch {batch} and hold {hold} must be at least 1, "
+                f"max_latency_ms {max_latency_ms} and sample_rate {sample_rate} not negative"
+            )
+        if engine is None:
+            from .runtime.engine import load_engine  # torch comes in here and not with the block
+
+            engine = load_engine(weights, backend=backend, threads=threads)
+        if length != engine.spec.length:
+            raise EMindError(
+                f"{engine.name} was trained on windows of {engine.spec.length} samples: "
+                f"set length {engine.spec.length} instead of {length} in windowing, inference and overlap_add"
+            )
+        gr.basic_block.__init__(
+            self, "emind_inference", in_sig=[(np.complex64, (length,))], out_sig=[(np.complex64, (length,))]
+        )
+        self._engine = engine
+        self._length = length
+        self._sample_rate = sample_rate if sample_rate > 0 else math.nan
+        self._policy, self._gate_db = policy, gate_db
+        self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
+        self._hold = window_buffer(length, 2 * hold) // 2
+        self._answers = {name: _Answers(name, head.labels, length) for name, head in engine.heads.items()}
+        self._worker: Worker | None = None
+        self._prepare()
+        self.message_port_register_out(_DETECTIONS)
+        self.message_port_register_out(_STATISTICS)
+        self.set_tag_propagation_policy(gr.TPP_ONE_TO_ONE)
+        level = self.log_level()
+        self.set_log_level("warn")  # the call says at level info what it does
+        self.set_min_output_buffer(window_buffer(length, 256))
+        self.set_log_level(level)
+
+    def statistics(self) -> dict:
+        """Counts since the flowgraph started, with the keys of ``contract.tags.STATISTICS_KEYS``.
+
+        ``rate_outside_training`` is added, True, once a sample rate was met that the weights never saw.
+        """
+        worker = self._worker
+        depth = 0 if worker is None else worker.queue_depth
+        values = self._statistics.snapshot(depth, self._engine.backend)
+        if self._rate_outside:
+            values["rate_outside_training"] = True
+        return values
+
+    def error(self) -> Exception | None:
+        """What the engine raised since the flowgraph started, if it did: the flowgraph of a lossless block ends then."""
+        return self._error
+
+    def start(self) -> bool:
+        self._prepare()
+        self._worker = Worker(
+            self._engine,
+            self._length,
+            batch=self._batch,
+            max_latency_s=self._max_latency_s,
+            capacity=max(4 * self._batch, self._hold) if self._policy == REALTIME else 4 * self._batch,
+        )
+        self._dispatcher = Dispatcher(
+            self._worker,
+            self._statistics,
+            policy=self._policy,
+            hold=self._hold,
+            deadline_s=max(_DEADLINE_S, 2 * self._max_latency_s),
+            gate_db=self._gate_db,
+        )
+        self._worker.start()
+        return True
+
+    def stop(self) -> bool:
+        if self._worker is None:
+            return True
+        if not self._worker.stop():
+            self.logger.error("the engine has not come back from its last batch: its thread is left behind")
+        self._dispatcher.abandon()
+        self._publish_statistics()
+        self._worker = None
+        return True
+
+    def _prepare(self) -> None:
+        self._statistics = Statistics()
+        self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
+        self._drained_due = 0.0
+        self._error: Exception | None = None
+        self._rate_outside = False
+        self._scanned = 0  # tags before this window are known
+        self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
+        self._leaving: deque[Anchor] = deque()  # anchors behind the next window to release
+        self._admitting = self._releasing = Anchor(0, 0, self._length, self._length, StreamState())
+
+    def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
+        return [1] * ninputs
+
+    def general_work(self, input_items: list, output_items: list) -> int:
+        windows, out = input_items[0], output_items[0]
+        first = self.nitems_read(0)
+        try:
+            self._scan(first + len(windows))
+        except ValueError as fault:
+            self.logger.error(str(fault))
+            return -1  # ends the flowgraph
+        self._admit(windows, first)
+        if self._failed():
+            return -1
+        released = self._release(windows, out)
+        if released is None:
+            # The scheduler would call again at once: the windows that wait stay in its buffer.
+            self._dispatcher.wait()
+            if self._failed():
+                return -1
+            self._admit(windows, first)
+            released = self._release(windows, out)
+        count = 0
+        if released is not None:
+            count = len(released.fates)
+            out[:count] = windows[:count]
+            self._report(released, first)
+            self.consume(0, count)
+        self._publish_statistics_if_due(drained=count == len(windows))
+        return count
+
+    def _scan(self, end: int) -> None:
+        """Take in where the windows lie that came since the last call."""
+        if end <= self._scanned:
+            return
+        for tag in self.get_tags_in_range(0, self._scanned, end, _WINDOW):
+            anchor = anchor_from_fields(tag.offset, pmt.to_python(tag.value))
+            if anchor.valid > self._length:
+                raise ValueError(f"windowing of length {anchor.valid} or more met an inference of length {self._length}")
+            self._coming.append(anchor)
+            self._leaving.append(anchor)
+        self._scanned = end
+
+    def _admit(self, windows: np.ndarray, first: int) -> None:
+        """Hand what is new to the dispatcher, piece by piece between anchors."""
+        end = first + len(windows)
+        while (number := first + self._dispatcher.held) < end:
+            if self._coming and self._coming[0].window <= number:
+                self._reach(self._coming.popleft())
+            stop = min(end, self._coming[0].window) if self._coming else end
+            rate = self._rate_of(self._admitting)
+            valid = self._admitting.valid_of(number, self._length)
+            count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)
+            if count < stop - number:
+                break
+
+    def _reach(self, anchor: Anchor) -> None:
+        """The next window to admit is an anchor."""
+        before, after = self._admitting.state, anchor.state
+        self._admitting = anchor
+        if anchor.state.gap:
+            self._statistics.count(gaps=1)
+            if not (_same(before.rate, after.rate) and _same(before.freq, after.freq)):
+                self._dispatcher.restart_floor()
+        self._check_rate(self._rate_of(anchor))
+
+    def _rate_of(self, anchor: Anchor) -> float:
+        return self._sample_rate if math.isnan(anchor.state.rate) else anchor.state.rate
+
+    def _check_rate(self, rate: float) -> None:
+        spec = self._engine.spec
+        if self._rate_outside or math.isnan(rate) or spec.covers(rate):
+            return
+        self._rate_outside = True
+        self.logger.warn(
+            f"{rate:g} samples a second lie outside the {spec.rate_min_hz:g} to {spec.rate_max_hz:g} that "
+            f"{self._engine.name} was trained on: expect wrong answers"
+        )
+
+    def _release(self, windows: np.ndarray, out: np.ndarray) -> Released | None:
+        held = self._dispatcher.held
+        return self._dispatcher.release(len(out), len(windows) - held) if held else None
+
+    def _failed(self) -> bool:
+        """Look after an error of the engine. True when the flowgraph has to end because of it."""
+        error = self._worker.error
+        if error is None:
+            return False
+        if self._error is None:
+            self._error = error
+            then = "windows pass without answers" if self._policy == REALTIME else "the flowgraph ends"
+            self.logger.error(f"the engine {self._engine.name} failed, {then}: {type(error).__name__}: {error}")
+        return self._policy != REALTIME
+
+    def _report(self, released: Released, first: int) -> None:
+        """Tag the released windows, the first of which is number ``first``, and publish their detections."""
+        best = {name: (rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()) for name, rows in released.answers.items()}
+        wanted = not pmt.is_null(self.message_subscribers(_DETECTIONS))
+        written = self.nitems_written(0)
+        inferred = 0
+        # A window that is the first of the next call's may be an anchor: it is looked at then.
+        for index in np.flatnonzero((released.fates == INFERRED) | (released.fates == FATE_NOISE)).tolist():
+            number = first + index
+            anchor = self._anchor_of(number)
+            valid = anchor.valid_of(number, self._length)
+            answers: list[tuple[_Answers, pmt.pmt_base]] = []
+            if released.fates[index] == INFERRED:
+                for name, (labels, confidences) in best.items():
+                    head = self._answers[name]
+                    answers.append((head, head.value(labels[inferred], confidences[inferred])))
+                inferred += 1
+            else:
+                for head in self._answers.values():
+                    if head.noise is not None:
+                        answers.append((head, head.value(head.noise, 1.0)))
+            for head, value in answers:
+                self.add_item_tag(0, written + index, head.key, pmt.dict_add(value, _LENGTH, pmt.from_long(valid)))
+            if wanted and answers:
+                self._publish_detection(anchor, number, valid, answers, released.snr_db[index], released.latency_ms[index])
+
+    def _anchor_of(self, number: int) -> Anchor:
+        """The anchor that window ``number`` reckons from; numbers only grow."""
+        while self._leaving and self._leaving[0].window <= number:
+            self._releasing = self._leaving.popleft()
+        return self._releasing
+
+    def _publish_detection(
+        self, anchor: Anchor, number: int, valid: int, answers: list, snr_db: float, latency_ms: float
+    ) -> None:
+        start, state = anchor.start_of(number), anchor.state
+        detection = pmt.dict_add(pmt.make_dict(), _SAMPLE_START, pmt.from_uint64(start))
+        detection = pmt.dict_add(detection, _SAMPLE_COUNT, pmt.from_long(valid))
+        time_ = state.time_at(start)
+        if time_ is not None:
+            moment = pmt.make_tuple(pmt.from_uint64(time_[0]), pmt.from_double(time_[1]))
+            detection = pmt.dict_add(detection, _RX_TIME, moment)
+        rate = self._rate_of(anchor)
+        if not math.isnan(rate):
+            detection = pmt.dict_add(detection, _RX_RATE, pmt.from_double(rate))
+        if not math.isnan(state.freq):
+            detection = pmt.dict_add(detection, _RX_FREQ, pmt.from_double(state.freq))
+        if not math.isnan(snr_db):
+            detection = pmt.dict_add(detection, _SNR_DB, pmt.from_double(float(snr_db)))
+        detection = pmt.dict_add(detection, _LATENCY_MS, pmt.from_double(float(latency_ms)))
+        for head, value in answers:
+            detection = pmt.dict_add(detection, head.entry, value)
+        self.message_port_pub(_DETECTIONS, pmt.cons(detection, _NO_DATA))
+
+    def _publish_statistics_if_due(self, drained: bool) -> None:
+        """Once a second, and when all that is there has left: who waits for the last windows of a file hears of them.
+
+        What stop() publishes comes too late for blocks that end with this one's last window.
+        """
+        now = time.monotonic()
+        if drained and now >= self._drained_due:
+            self._drained_due = now + _STATISTICS_EVERY_S
+        elif now < self._statistics_due:
+            return
+        self._publish_statistics()
+
+    def _publish_statistics(self) -> None:
+        self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
+        self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
+
+
+class _Answers:
+    """A head's tag key, its entry in detections, and its answers as dicts, made once for each label."""
+
+    def __init__(self, name: str, labels: tuple[str, ...], length: int) -> None:
+        self.key = pmt.intern(tags.head_key(name))
+        self.entry = pmt.intern(name)
+        self.noise = labels.index(NOISE) if NOISE in labels else None
+        self._values = []
+        for label in labels:
+            value = pmt.dict_add(pmt.make_dict(), _LABEL, pmt.intern(label))
+            if name == _MODULATION:
+                value = pmt.dict_add(value, _FAMILY, pmt.intern(family_of(label)))
+            self._values.append(value)
+
+    def value(self, label: int, confidence: float) -> pmt.pmt_base:
+        """Dict of label, confidence and, for modulations, family."""
+        return pmt.dict_add(self._values[label], _CONFIDENCE, pmt.from_double(confidence))
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+"""Block that turns windows back into a stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from .contract import tags
+from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .dsp.overlap_add import OverlapAdd
+
+_WINDOW = pmt.intern(tags.WINDOW)
+_STREAM_TAG = pmt.intern(tags.STREAM_TAG)
+_STREAM_TAG_SAMPLE = pmt.intern(tags.STREAM_TAG_SAMPLE)
+_STREAM_TAG_KEY = pmt.intern(tags.STREAM_TAG_KEY)
+_STREAM_TAG_VALUE = pmt.intern(tags.STREAM_TAG_VALUE)
+_STREAM_TAG_SOURCE = pmt.intern(tags.STREAM_TAG_SOURCE)
+
+
+class overlap_add(gr.basic_block):
+    """Turns windows of ``length`` samples, ``hop`` apart, back into a stream: sample k in is sample k out.
+
+    Input: vectors of ``length`` complex samples. Output: complex stream.
+
+    Where windows overlap, each sample is the mean of the windows that hold it, weighted towards their middles; windows
+    that nobody changed give the stream back. ``emind_window`` tags say where windows lie and which samples are zero
+    fill (those are left out); without them every window follows ``hop`` samples behind the last one.
+
+    Tags: ``emind_stream_tag`` comes out as the stream's own tag, with its key, value and source, on its exact sample;
+    every other tag of a window comes out on the window's first sample; ``emind_window`` ends here.
+
+    The last ``length - hop`` samples of the last window wait for windows that would hold them too, and are dropped at
+    the end of the stream: none with ``hop`` = ``length``.
+
+    Parameters
+    ----------
+    length: samples a window
+    hop: samples from one window's start to the next one's, as in :class:`windowing`
+    """
+
+    def __init__(self, length: int = 1024, hop: int = 1024) -> None:
+        self._adder = OverlapAdd(length, hop)
+        gr.basic_block.__init__(self, "emind_overlap_add", in_sig=[(np.complex64, (length,))], out_sig=[np.complex64])
+        self._length, self._hop = length, hop
+        self._prepare()
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_relative_rate(length, 1)
+        self.set_output_multiple(length)  # whatever a window brings out fits
+        level = self.log_level()
+        self.set_log_level("warn")  # the call says at level info what it does
+        self.set_min_output_buffer(window_buffer(length, 256) * length)
+        self.set_log_level(level)
+
+    def start(self) -> bool:
+        self._prepare()
+        return True
+
+    def _prepare(self) -> None:
+        self._adder.reset()
+        self._anchor = Anchor(0, 0, self._hop, self._length, StreamState())
+        self._expected = 0  # sample at which the next window starts if it continues
+        self._shift = 0  # from sample number in to sample number out; 0 unless windows are missing
+        self._due: list[tuple[int, pmt.pmt_base, pmt.pmt_base, pmt.pmt_base]] = []
+
+    def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
+        return [1] * ninputs
+
+    def general_work(self, input_items: list, output_items: list) -> int:
+        windows, out = input_items[0], output_items[0]
+        first = self.nitems_read(0)
+        found = self.get_tags_in_range(0, first, first + len(windows))
+        try:
+            anchors = [
+                anchor_from_fields(tag.offset, pmt.to_python(tag.value)) for tag in found if pmt.eq(tag.key, _WINDOW)
+            ]
+            for anchor in anchors:
+                if anchor.hop != self._hop or anchor.valid > self._length:
+                    raise ValueError(
+                        f"windows of hop {anchor.hop} met an overlap_add of length {self._length} and hop {self._hop}: "
+                        "give both blocks the same length and hop"
+                    )
+        except ValueError as fault:
+            self.logger.error(str(fault))
+            return -1  # ends the flowgraph
+        # Runs: from one anchor to the next, the first perhaps continuing the last call's.
+        starts = sorted({first, *(anchor.window for anchor in anchors)})
+        by_window = {anchor.window: anchor for anchor in anchors}
+        produced = done = 0
+        written = self.nitems_written(0)
+        tag_index = 0
+        for start, stop in zip(starts, [*starts[1:], first + len(windows)]):
+            anchor = by_window.get(start)
+            if anchor is not None:
+                flushed = self._begin(anchor, out[produced:], written + produced)
+                if flushed is None:
+                    break
+                produced += flushed
+            count, samples = self._add(windows[start - first : stop - first], start, out[produced:])
+            while tag_index < len(found) and found[tag_index].offset < start + count:
+                self._route(found[tag_index])
+                tag_index += 1
+            produced += samples
+            done += count
+            if count < stop - start:
+                break
+        self._emit_tags(written + produced)
+        self.consume(0, done)
+        return produced
+
+    def _begin(self, anchor: Anchor, out: np.ndarray, position: int) -> int | None:
+        """Windows start anew at an anchor, output sample ``position``. Samples flushed, None if they do not fit."""
+        if anchor.start == self._expected:
+            self._anchor = anchor
+            return 0
+        count = min(max(anchor.start - self._expected, 0), self._adder.tail)
+        if len(out) < count + self._length:
+            return None
+        self._adder.flush(count, out)
+        self._shift = position + count - anchor.start
+        self._expected = anchor.start
+        self._anchor = anchor
+        return count
+
+    def _add(self, windows: np.ndarray, number: int, out: np.ndarray) -> tuple[int, int]:
+        """Add as many windows, the first of them window ``number``, as ``out`` has room for: (windows, samples)."""
+        if number == self._anchor.window and self._anchor.valid < self._length:
+            valid = self._anchor.valid
+            if len(out) < valid:
+                return 0, 0
+            samples = self._adder.add_last(windows[0], valid, out)
+            self._expected = self._anchor.start + valid
+            return 1, samples
+        count = min(len(windows), len(out) // self._hop)
+        if count == 0:
+            return 0, 0
+        samples = self._adder.add(windows[:count], out)
+        self._expected += samples
+        return count, samples
+
+    def _route(self, tag: gr.tag_t) -> None:
+        """Note where a tag of a window has to come out."""
+        if pmt.eq(tag.key, _WINDOW):
+            return
+        if pmt.eq(tag.key, _STREAM_TAG):
+            value = tag.value
+            sample = pmt.to_uint64(pmt.dict_ref(value, _STREAM_TAG_SAMPLE, pmt.PMT_NIL))
+            key = pmt.dict_ref(value, _STREAM_TAG_KEY, pmt.PMT_NIL)
+            source = pmt.dict_ref(value, _STREAM_TAG_SOURCE, pmt.PMT_F)
+            value = pmt.dict_ref(value, _STREAM_TAG_VALUE, pmt.PMT_NIL)
+            self._due.append((sample + self._shift, key, value, source))
+        else:
+            self._due.append((self._anchor.start_of(tag.offset) + self._shift, tag.key, tag.value, tag.srcid))
+
+    def _emit_tags(self, end: int) -> None:
+        """Put out the tags of all samples before ``end``."""
+        if not self._due:
+            return
+        later = []
+        for tag in self._due:
+            if tag[0] < end:
+                self.add_item_tag(0, *tag)
+            else:
+                later.append(tag)
+        self._due = later

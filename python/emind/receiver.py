@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+"""Block that does it all: complex stream in, tagged complex stream out."""
+
+from __future__ import annotations
+
+import math
+
+import pmt
+from gnuradio import gr
+from gnuradio.filter import firdes, freq_xlating_fir_filter_ccf
+
+from .contract import tags
+from .contract.errors import UsageError
+from .dsp.framing import window_buffer
+from .inference import inference
+from .overlap_add import overlap_add
+from .windowing import windowing
+
+_FILL = 0.35  # of the new rate that the wanted band may fill
+_HOLD_S = 0.1  # of windows that a realtime stream may hold back
+
+
+class receiver(gr.hier_block2):
+    """Tunes if asked to, cuts windows, asks EMind, and puts the answers on the stream as tags.
+
+    Input: complex stream. Output: complex stream with the tags of :class:`inference` on each window's first sample
+    and the stream's own tags in place. With neither ``offset`` nor ``bandwidth`` sample k in is sample k out;
+    otherwise the output is the shifted and decimated stream, and all sample numbers count its samples.
+
+    Message ports: ``detections`` and ``statistics``, see :class:`inference`.
+
+    Parameters
+    ----------
+    weights: name or path of a weights file
+    sample_rate: samples a second at the input
+    offset: Hz from the middle of the input band to the signal
+    bandwidth: Hz that the signal occupies; the stream is decimated by the largest whole number that leaves the signal
+        at most 0.35 of the new rate. 0: not decimated
+    hop: samples from one window's start to the next one's; 0: as the weights say
+    policy, batch, max_latency_ms, gate_db, threads, backend, engine: see :class:`inference`
+    hold: windows held back at most; 0: as many as come in 0.1 s, at least 128
+
+    Raises
+    ------
+    UsageError: parameters that cannot work; EMindError: see :class:`inference`
+    """
+
+    def __init__(
+        self,
+        weights: str = "emind-nano",
+        sample_rate: float = 1e6,
+        offset: float = 0.0,
+        bandwidth: float = 0.0,
+        hop: int = 0,
+        policy: str = "realtime",
+        batch: int = 32,
+        max_latency_ms: float = 20.0,
+        gate_db: float | None = None,
+        hold: int = 0,
+        threads: int = 0,
+        backend: str = "auto",
+        engine: object | None = None,
+    ) -> None:
+        if not sample_rate > 0:
+            raise UsageError(f"sample_rate {sample_rate} must be above zero")
+        if not abs(offset) <= sample_rate / 2:
+            raise UsageError(f"offset {offset:g} Hz lies outside the band of {sample_rate:g} samples a second")
+        if not 0 <= bandwidth <= sample_rate:
+            raise UsageError(f"bandwidth {bandwidth:g} Hz must lie between 0 and the sample rate {sample_rate:g}")
+        if engine is None:
+            from .runtime.engine import load_engine  # torch comes in here and not with the block
+
+            engine = load_engine(weights, backend=backend, threads=threads)
+        length = engine.spec.length
+        hop = hop or engine.spec.hop
+        if not 1 <= hop <= length:
+            raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
+        gr.hier_block2.__init__(
+            self, "emind_receiver", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(1, 1, gr.sizeof_gr_complex)
+        )
+        self.decimation = max(1, int(_FILL * sample_rate / bandwidth)) if bandwidth > 0 else 1
+        self.rate = sample_rate / self.decimation
+        hold = hold or max(128, math.ceil(_HOLD_S * self.rate / hop))
+        buffer = window_buffer(length, 2 * hold)
+        self.windowing = windowing(length, hop, self.rate, self.decimation, offset, buffer)
+        self.inference = inference(
+            weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, engine=engine
+        )
+        self.overlap_add = overlap_add(length, hop)
+        chain = [self.windowing, self.inference, self.overlap_add]
+        if offset or self.decimation > 1:
+            taps = [1.0]
+            if self.decimation > 1:  # the new band's outer tenth on each side may alias, the signal lies well within
+                taps = firdes.low_pass(1.0, sample_rate, 0.4 * self.rate, 0.2 * self.rate)
+            chain.insert(0, freq_xlating_fir_filter_ccf(self.decimation, taps, offset, sample_rate))
+        self.connect(self, *chain, self)
+        for port in (tags.PORT_DETECTIONS, tags.PORT_STATISTICS):
+            self.message_port_register_hier_out(pmt.intern(port))
+            self.msg_connect(self.inference, port, self, port)
+
+    def statistics(self) -> dict:
+        """Counts since the flowgraph started, see :meth:`inference.statistics`."""
+        return self.inference.statistics()
+
+    def gaps(self) -> int:
+        """Gaps met since the flowgraph started."""
+        return self.windowing.gaps()
+
+    def error(self) -> Exception | None:
+        """What the engine raised since the flowgraph started, if it did."""
+        return self.inference.error()

@@ -1,0 +1,184 @@
+"""What becomes of each window: inferred, gated or skipped, and when it may pass on.
+
+The windows stay where they are, in the caller's buffer; this keeps their fates in order and says how many of the
+oldest have theirs. Every window admitted is released, in order, once.
+
+    admit ──► gate ──► worker ──► release
+               │         └ full, or too late (realtime only) ──► skipped
+               └ zeros, below the gate, not finite ──► gated
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dsp import gate
+from .statistics import Statistics
+from .worker import Worker
+
+LOSSLESS = "lossless"  # the stream waits, every window is inferred
+REALTIME = "realtime"  # the stream does not wait, what cannot be answered in time is skipped
+POLICIES = (LOSSLESS, REALTIME)
+
+# Fates of a window.
+WAITING, INFERRED, SKIPPED, NOISE, INVALID = range(5)
+NOT_SUBMITTED = -1
+_FATE_OF_KIND = np.zeros(3, np.uint8)
+_FATE_OF_KIND[[gate.OPEN, gate.NOISE, gate.INVALID]] = WAITING, NOISE, INVALID
+
+# Longest sleep for an answer. In realtime, or while a batch could still fill, it is short: the caller's buffer fills
+# meanwhile and nobody but the caller looks.
+SLEEP_S = 0.02
+GLANCE_S = 0.002
+
+
+@dataclass(frozen=True)
+class Released:
+    """The oldest windows, with their fates uint8 (n,), SNR in dB and latency in ms float64 (n,), and for each head the
+    rows (m, columns) of the m inferred ones, in order."""
+
+    fates: np.ndarray
+    snr_db: np.ndarray
+    latency_ms: np.ndarray
+    answers: dict[str, np.ndarray]
+
+
+class Dispatcher:
+    """Sends windows to a worker under a policy and releases them in order.
+
+    Parameters
+    ----------
+    worker, statistics: where windows go and are counted; the worker is started and stopped by the caller
+    policy: ``lossless`` or ``realtime``
+    hold: windows held back at most
+    deadline_s: realtime only, age at which a window passes without an answer
+    gate_db: see :class:`..dsp.gate.EnergyGate`
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        statistics: Statistics,
+        *,
+        policy: str,
+        hold: int,
+        deadline_s: float = 0.1,
+        gate_db: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if policy not in POLICIES:
+            raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+        if hold < 1:
+            raise ValueError(f"hold {hold} must be at least one window")
+        self.held = 0
+        self._worker, self._statistics, self._clock = worker, statistics, clock
+        self._realtime = policy == REALTIME
+        self._hold, self._deadline_s = hold, deadline_s
+        self._gate = gate.EnergyGate(gate_db)
+        self._fates = np.zeros(hold, np.uint8)
+        self._numbers = np.zeros(hold, np.int64)  # the worker's
+        self._arrivals = np.zeros(hold)
+        self._snr_db = np.zeros(hold)
+
+    def restart_floor(self) -> None:
+        """The next window comes from another frequency or at another rate: its noise floor is its own."""
+        self._gate.floor.restart()
+
+    def admit(self, windows: np.ndarray, rate_hz: float, valid_first: int) -> int:
+        """Take on as many of these windows (n, length) as can be held and, when lossless, submitted. Returns how many.
+
+        ``valid_first`` samples of the first window are signal; ``rate_hz`` is nan where unknown.
+        """
+        room = self._worker.room()
+        count = min(len(windows), self._hold - self.held)
+        if not self._realtime:
+            count = min(count, room)
+        if count <= 0:
+            return 0
+        windows = windows[:count]
+        kinds, ratios = self._gate.sort(windows, valid_first)
+        new = slice(self.held, self.held + count)
+        fates, numbers = self._fates[new], self._numbers[new]
+        fates[:] = _FATE_OF_KIND[kinds]
+        numbers[:] = NOT_SUBMITTED
+        self._snr_db[new] = ratios
+        self._arrivals[new] = self._clock()
+        chosen = np.flatnonzero(fates == WAITING)
+        fates[chosen[room:]] = SKIPPED
+        chosen = chosen[:room]
+        if len(chosen):
+            whole = len(chosen) == chosen[-1] - chosen[0] + 1
+            picked = windows[chosen[0] : chosen[-1] + 1] if whole else windows[chosen]
+            first = self._worker.submit(picked, rate_hz)
+            numbers[chosen] = np.arange(first, first + len(chosen))
+        self.held += count
+        self._statistics.count(seen=count)
+        return count
+
+    def release(self, limit: int, pressing: int = 0) -> Released | None:
+        """Release at most ``limit`` of the oldest windows; None while the oldest has to wait.
+
+        ``pressing`` windows are there and not admitted: under ``realtime`` what cannot be held gives way to them.
+        """
+        held = self.held
+        fates, numbers = self._fates[:held], self._numbers[:held]
+        open_ = (fates == WAITING) & (numbers >= self._worker.settled)
+        if self._realtime:
+            late = self._arrivals[:held] <= self._clock() - self._deadline_s
+            late[: max(0, held + pressing - self._hold)] = True
+            if self._worker.error is not None:
+                late[:] = True
+            late[limit:] = False
+            late &= open_
+            if late.any():
+                fates[late] = SKIPPED
+                open_ &= ~late
+                self._worker.too_late()
+        count = min(limit, int(open_.argmax()) if open_.any() else held)
+        return self._hand_over(count) if count else None
+
+    def wait(self) -> None:
+        """Wait until more can be released or admitted, for a short while."""
+        fates = self._fates[: self.held]
+        waiting = np.flatnonzero(fates == WAITING)
+        patient = not self._realtime and (self._worker.full_batch_waits or self.held == self._hold)
+        beyond = int(self._numbers[waiting[0]]) if len(waiting) else 0
+        self._worker.wait(beyond, SLEEP_S if patient else GLANCE_S)
+
+    def abandon(self) -> None:
+        """Count what is still held as skipped: it will not pass on any more."""
+        fates = self._fates[: self.held]
+        gated = int(np.count_nonzero((fates == NOISE) | (fates == INVALID)))
+        self._statistics.count(skipped=self.held - gated, gated=gated)
+        self.held = 0
+
+    def _hand_over(self, count: int) -> Released:
+        fates = self._fates[:count].copy()
+        asked = np.flatnonzero(fates == WAITING)
+        answered, answers = self._worker.answers(self._numbers[asked])
+        fates[asked] = np.where(answered, INFERRED, SKIPPED)
+        latency_ms = (self._clock() - self._arrivals[:count]) * 1e3
+        released = Released(
+            fates, self._snr_db[:count].copy(), latency_ms, {head: rows[answered] for head, rows in answers.items()}
+        )
+        self._forget(count)
+        inferred = int(np.count_nonzero(answered))
+        gated = int(np.count_nonzero((fates == NOISE) | (fates == INVALID)))
+        self._statistics.count(inferred=inferred, gated=gated, skipped=count - inferred - gated)
+        if inferred:
+            self._statistics.add_latencies(latency_ms[fates == INFERRED])
+        return released
+
+    def _forget(self, count: int) -> None:
+        """Drop the oldest from the books, and tell the worker up to where its slots are free."""
+        newest = int(self._numbers[:count].max())
+        if newest != NOT_SUBMITTED:
+            self._worker.release(newest + 1)
+        left = self.held - count
+        for column in (self._fates, self._numbers, self._arrivals, self._snr_db):
+            column[:left] = column[count : self.held].copy()
+        self.held = left
