@@ -31,9 +31,11 @@ else
         fi
         # GNU Radio wants some terminal emulator; without this one apt would choose a desktop's.
         if [[ " ${missing[*]} " == *" gnuradio "* ]]; then missing+=(xterm); fi
-        "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" \
+        # The first command finishes what an interrupted run left half configured.
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c '
+            dpkg --configure -a &&
+            apt-get -o DPkg::Lock::Timeout=300 update -qq &&
+            apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"' sh "${missing[@]}" \
             >build/apt.log 2>&1 9>&- || { tail -n 20 build/apt.log >&2; exit 1; }
     fi
     { echo "root $PWD"; dpkg-query -W -f='${Package} ${Version}\n' gnuradio python3 python3-numpy; } >"$record.new"
