@@ -108,7 +108,7 @@ class windowing(gr.basic_block):
         self._news: deque[StreamState] = deque([self._state])
         self._stream_tags: deque[gr.tag_t] = deque()
         self._scanned = 0  # tags before this sample are known
-        self._enough = self._length  # samples that the next call needs
+        self._enough = 1  # samples that the next call needs
         self._gaps = 0
 
     def forecast(self, noutput_items: int, ninputs: int) -> list[int]:

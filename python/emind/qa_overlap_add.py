@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+
+import numpy as np
+import pmt
+from gnuradio import blocks, gr, gr_unittest
+
+if __package__:  # collected by pytest from the source tree
+    from . import overlap_add, windowing
+else:  # run by ctest on the module that was built
+    from gnuradio.emind import overlap_add, windowing
+
+
+def make_tag(offset, key, value, source="source"):
+    tag = gr.tag_t()
+    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern(source)
+    return tag
+
+
+def noise(count, seed=1):
+    parts = np.random.default_rng(seed).standard_normal((count, 2), np.float32)
+    return parts.view(np.complex64)[:, 0]
+
+
+class qa_overlap_add(gr_unittest.TestCase):
+    def there_and_back(self, samples, length, hop, tags=()):
+        """Samples and tags of the stream behind windowing and overlap_add."""
+        tb = gr.top_block()
+        source = blocks.vector_source_c(samples.tolist(), False, 1, list(tags))
+        cutter, adder = windowing(length, hop), overlap_add(length, hop)
+        sink = blocks.vector_sink_c()
+        tb.connect(source, cutter, adder, sink)
+        tb.run()
+        return np.array(sink.data(), np.complex64), sink.tags()
+
+    def test_windows_side_by_side_come_back_bit_for_bit(self):
+        samples = noise(64 * 50)
+        out, _ = self.there_and_back(samples, 64, 64)
+        np.testing.assert_array_equal(out, samples)
+
+    def test_overlapping_windows_come_back_for_any_hop(self):
+        samples = noise(64 * 50)
+        for hop in (32, 16, 48, 24, 7, 63):
+            out, _ = self.there_and_back(samples, 64, hop)
+            windows = (len(samples) - 64) // hop + 1
+            self.assertEqual(len(out), windows * hop)
+            np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=2e-6)
+
+    def test_sample_k_in_is_sample_k_out_across_gaps(self):
+        samples = noise(2000)
+        tags = [make_tag(at, "rx_freq", pmt.from_double(at)) for at in (0, 3, 250, 251, 640, 704, 1311)]
+        for hop in (64, 32, 24):
+            out, found = self.there_and_back(samples, 64, hop, tags)
+            self.assertGreaterEqual(len(out), 2000 - 2 * 64)
+            np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=2e-6)
+            self.assertEqual([tag.offset for tag in found], [tag.offset for tag in tags])
+
+    def test_the_streams_own_tags_come_back_with_key_value_and_source_on_their_sample(self):
+        offsets = [0, 5, 63, 64, 65, 500, 500, 1023]
+        tags = [make_tag(at, f"key{n}", pmt.from_long(n), f"source{n}") for n, at in enumerate(offsets)]
+        for hop in (64, 32, 24):
+            _, found = self.there_and_back(noise(1200), 64, hop, tags)
+            seen = {
+                (tag.offset, pmt.symbol_to_string(tag.key), pmt.to_long(tag.value), pmt.symbol_to_string(tag.srcid))
+                for tag in found
+            }
+            self.assertEqual(seen, {(at, f"key{n}", n, f"source{n}") for n, at in enumerate(offsets)})
+            self.assertEqual(len(found), len(offsets))
+
+    def test_a_tag_on_a_window_comes_out_on_the_windows_first_sample(self):
+        length, hop = 64, 24
+        tags = [make_tag(item, "emind_modulation", pmt.from_long(item)) for item in range(10)]
+        tb = gr.top_block()
+        source = blocks.vector_source_c(noise(length * 10).tolist(), False, length, tags)
+        adder, sink = overlap_add(length, hop), blocks.vector_sink_c()
+        tb.connect(source, adder, sink)
+        tb.run()
+        self.assertEqual(
+            [(tag.offset, pmt.to_long(tag.value)) for tag in sink.tags()], [(item * hop, item) for item in range(10)]
+        )
+
+    def test_where_windows_differ_the_weighted_mean_comes_out(self):
+        length, hop = 8, 4
+        windows = noise(3 * length).reshape(3, length)
+        tb = gr.top_block()
+        source = blocks.vector_source_c(windows.reshape(-1).tolist(), False, length)
+        adder, sink = overlap_add(length, hop), blocks.vector_sink_c()
+        tb.connect(source, adder, sink)
+        tb.run()
+        weights = np.sin((np.arange(length) + 0.5) * np.pi / length) ** 2
+        total, weight = np.zeros(16, complex), np.zeros(16)
+        for n in range(3):
+            total[n * hop : n * hop + length] += windows[n] * weights
+            weight[n * hop : n * hop + length] += weights
+        np.testing.assert_allclose(sink.data(), (total / weight)[:12], rtol=1e-5)
+
+    def test_windows_of_another_hop_end_the_flowgraph_instead_of_shifting_samples(self):
+        tb = gr.top_block()
+        source = blocks.null_source(gr.sizeof_gr_complex)
+        cutter, adder, sink = windowing(64, 32), overlap_add(64, 64), blocks.vector_sink_c()
+        tb.connect(source, cutter, adder, sink)
+        tb.run()
+        self.assertEqual(len(sink.data()), 0)
+
+    def test_a_window_larger_than_a_default_buffer_does_not_freeze(self):
+        samples = noise(300_000)
+        for hop in (100_000, 50_000):
+            out, _ = self.there_and_back(samples, 100_000, hop)
+            self.assertGreaterEqual(len(out), 250_000)
+            np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=2e-6)
+
+
+if __name__ == "__main__":
+    gr_unittest.run(qa_overlap_add)
