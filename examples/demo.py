@@ -94,10 +94,8 @@ def write_results(base: Path, recording: Recording, answers, plan: TuningPlan, t
     return [picture, lines, meta]
 
 
-def label_capture(capture: Path, folder: Path, engine, rate: float | None) -> list[Path]:
+def label_capture(recording: Recording, folder: Path, engine) -> list[Path]:
     """Labels a recording as `emind classify` does, with a table of what was found."""
-    recording = open_recording(capture, rate=rate)
-    check_samples(recording)
     plan = classify.estimated_plan(recording, engine.spec.length)
     say.print(f"[bold]{recording.path.name}[/bold]: {classify.describe(plan, recording)}", highlight=False)
     with ExitStack() as stack:
@@ -139,9 +137,12 @@ def main(argv: list[str] | None = None) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
             raise EMindError(f"{options.out}: cannot be made ({fault.strerror})") from None
+        recording = open_recording(options.capture, rate=options.rate) if options.capture else None
+        if recording:
+            check_samples(recording)
         engine = classify.load(options.weights)
-        if options.capture:
-            written = label_capture(options.capture, options.out, engine, options.rate)
+        if recording:
+            written = label_capture(recording, options.out, engine)
         else:
             written = label_scene(options.out, engine, options.seed)
     except EMindError as fault:

@@ -116,7 +116,8 @@ def _check_options(options: argparse.Namespace, recording: Recording) -> None:
     if options.center is not None and options.bandwidth is None:
         raise UsageError("--center also needs --bandwidth, the width of the signal in Hz")
     if options.bandwidth is not None and not 0 < options.bandwidth <= recording.rate:
-        raise UsageError(f"--bandwidth {options.bandwidth:g} must be above 0 and at most the rate, {recording.rate:g} Hz")
+        raise UsageError(f"--bandwidth {options.bandwidth:g} must be above 0 and at most the rate of "
+                         f"{recording.rate:g} Hz")
     if options.center is not None and not abs(options.center) <= recording.rate / 2:
         raise UsageError(f"--center {options.center:g} lies outside the recording: at most {recording.rate / 2:g} Hz "
                          "to either side of its centre frequency")

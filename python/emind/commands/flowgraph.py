@@ -134,7 +134,9 @@ class recording_flowgraph(gr.top_block):
             items = count * layout.sample_bytes // item
             chain = [blocks.file_source(item, str(self.recording.data), False, first // item, items)]
         if layout.name in ("ci16_le", "ci16_be"):
-            chain.append(blocks.interleaved_short_to_complex(False, layout.name == "ci16_be", 1 / layout.scale))
+            if layout.name == "ci16_be":
+                chain.append(blocks.endian_swap(2))
+            chain.append(blocks.interleaved_short_to_complex(False, False, 1 / layout.scale))
         elif layout.name == "ci8":
             chain.append(blocks.interleaved_char_to_complex(False, 1 / layout.scale))
         elif layout.name != "cf32_le":
@@ -179,8 +181,10 @@ class recording_flowgraph(gr.top_block):
         if progress:
             progress(len(self.sink.powers), self.windows)
         if len(self.sink.powers) < self.windows:
+            error = self.inference.error()
+            why = "its log above says why" if error is None else f"{type(error).__name__}: {error}"
             raise EMindError(f"{self.recording.path}: the flowgraph ended after {len(self.sink.powers)} of "
-                             f"{self.windows} windows; its log above says why")
+                             f"{self.windows} windows; {why}")
 
     def answers(self) -> list[Answer]:
         """The windows in order. A window that was skipped (policy realtime) has no answer and is left out."""

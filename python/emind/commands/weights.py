@@ -23,10 +23,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(as_json: bool) -> int:
-    from ..models.checkpoint import read_header
+    from ..runtime.header import described
     from ..runtime.weights import released
 
-    headers = {name: (path, read_header(path)) for name, path in released().items()}
+    headers = {name: described(path) for name, path in released().items()}
     if as_json:
         print(json.dumps([{"name": n, "path": str(p), "bytes": p.stat().st_size} | h for n, (p, h) in headers.items()]))
     elif not headers:
@@ -38,11 +38,9 @@ def _list(as_json: bool) -> int:
 
 
 def _show(weights: str, as_json: bool) -> int:
-    from ..models.checkpoint import read_header
-    from ..runtime.weights import resolve
+    from ..runtime.header import described
 
-    path = resolve(weights)
-    header = read_header(path)
+    path, header = described(weights)
     if as_json:
         print(json.dumps({"name": path.stem, "path": str(path), "bytes": path.stat().st_size} | header))
     else:

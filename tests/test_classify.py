@@ -1,0 +1,179 @@
+"""`emind classify`: every window of a recording, answered as the bare engine answers it."""
+
+import json
+
+import numpy as np
+import pytest
+import sigmf
+from conftest import tone_bursts
+from emind.commands.classify import classify, load
+from emind.contract.vocabulary import MODULATIONS, family_of
+from emind.dsp.band import Band, TuningPlan
+from emind.storage.recording import open_recording
+
+RATE = 1e6
+
+
+@pytest.fixture(scope="module")
+def engine(small_weights):
+    return load(str(small_weights), "torch-float32", 1)
+
+
+def cut(samples, length, hop):
+    """Windows by hand: the last one zero-filled, every sample in one of them."""
+    count = 1 + max(0, -(-(len(samples) - length) // hop))
+    padded = np.pad(samples, (0, (count - 1) * hop + length - len(samples)))
+    return np.stack([padded[k * hop : k * hop + length] for k in range(count)])
+
+
+def bare(engine, windows, rate):
+    """(label, confidence) of each window by the engine alone; silence is noise without being asked."""
+    answers = engine.infer(np.ascontiguousarray(windows, np.complex64), np.full(len(windows), rate))["modulation"]
+    return [("noise", 1.0) if not window.any() else (MODULATIONS[row.argmax()], float(row.max()))
+            for window, row in zip(windows, answers)]
+
+
+def assert_same(answers, expected):
+    assert [a.heads["modulation"].label for a in answers] == [label for label, _ in expected]
+    assert np.allclose([a.heads["modulation"].confidence for a in answers], [c for _, c in expected], atol=1e-3)
+    assert len({round(c, 3) for _, c in expected}) > len(expected) / 2, "different answers, or the test says nothing"
+
+
+@pytest.mark.parametrize("hop", [1024, 384, 1000])
+@pytest.mark.parametrize("count", [40 * 1024, 40 * 1024 + 1, 33_333])
+def test_answers_equal_those_of_the_bare_engine(raw, engine, count, hop):
+    samples = tone_bursts(count)
+    answers, skipped = classify(open_recording(raw(samples), rate=RATE), engine, TuningPlan(), hop)
+    assert skipped == 0
+    assert [a.sample_start for a in answers] == [k * hop for k in range(len(answers))]
+    assert answers[-1].sample_start + answers[-1].sample_count == count, "the recording's end is answered for"
+    assert_same(answers, bare(engine, cut(samples, 1024, hop), RATE))
+
+
+@pytest.mark.parametrize("decimation, center", [(1, 200e3), (4, 120e3), (7, -310e3)])
+def test_tuned_answers_equal_those_of_the_engine_on_windows_tuned_by_hand(raw, engine, decimation, center):
+    count = 50_001
+    samples = (tone_bursts(count) * np.exp(2j * np.pi * center / RATE * np.arange(count))).astype(np.complex64)
+    plan = TuningPlan(center, decimation)
+    # Without delay: output sample k stands at sample k * decimation of the recording.
+    shifted = samples.astype(complex) * np.exp(-2j * np.pi * center / RATE * np.arange(count))
+    taps = plan.taps()
+    tuned = np.convolve(shifted, taps)[len(taps) // 2 :][:count:decimation]
+    tuned *= np.exp(-2j * np.pi * center / RATE * plan.delay * decimation)  # the phase GNU Radio's filter starts at
+    answers, _ = classify(open_recording(raw(samples), rate=RATE), engine, plan)
+    assert [a.sample_start for a in answers] == [k * 1024 * decimation for k in range(len(answers))]
+    assert answers[-1].sample_start + answers[-1].sample_count == count
+    expected = bare(engine, cut(tuned, 1024, 1024), RATE / decimation)
+    assert_same(answers[:-1], expected[:-1])  # the filter's tail in the last window is cut off by hand
+
+
+def test_json_lines_hold_the_contracts_fields(emind, raw, small_weights):
+    outcome = emind("classify", raw(tone_bursts(20_000)), "--rate", 1e6, "--json", "-", "--no-tune",
+                    "--weights", small_weights)
+    assert outcome.status == 0, outcome.err
+    assert len(outcome.lines) == 20
+    for number, line in enumerate(outcome.lines):
+        assert set(line) == {"sample_start", "sample_count", "time_s", "snr_db", "modulation"}
+        assert line["sample_start"] == 1024 * number and line["time_s"] == pytest.approx(1024e-6 * number)
+        assert set(line["modulation"]) == {"label", "family", "confidence"}
+        assert line["modulation"]["family"] == family_of(line["modulation"]["label"])
+        assert 0 <= line["modulation"]["confidence"] <= 1
+        assert line["snr_db"] is None or -60 < line["snr_db"] < 60
+    assert sum(line["sample_count"] for line in outcome.lines) == 20_000
+
+
+def test_a_narrow_signal_is_tuned_to_and_said_so(emind, raw, small_weights):
+    samples = np.zeros(200_000, complex)
+    symbols = np.random.default_rng(5).integers(0, 4, 200_000 // 80)
+    samples += np.exp(0.5j * np.pi * symbols).repeat(80) * np.exp(2j * np.pi * 0.2 * np.arange(200_000))
+    samples += 0.02 * np.random.default_rng(6).standard_normal(200_000)
+    path = raw(samples)
+    tuned = emind("classify", path, "--rate", 1e6, "--json", "-", "--weights", small_weights)
+    assert "kHz at +199.8 kHz" in tuned.err and "decimated by" in tuned.err and len(tuned.err.splitlines()) == 1
+    count = tuned.lines[0]["sample_count"]
+    assert count > 4 * 1024 and count % 1024 == 0
+    assert sum(line["sample_count"] for line in tuned.lines) == 200_000
+    plain = emind("classify", path, "--rate", 1e6, "--json", "-", "--no-tune", "--weights", small_weights)
+    assert "not tuned" in plain.err and plain.lines[0]["sample_count"] == 1024
+    by_hand = emind("classify", path, "--rate", 1e6, "--json", "-", "--center", 200e3, "--bandwidth", 50e3,
+                    "--weights", small_weights)
+    assert "decimated by 7 " in by_hand.err and by_hand.lines[0]["sample_count"] == 7 * 1024
+
+
+def test_annotations_are_valid_sigmf_with_the_data_beside_them(emind, raw, small_weights, tmp_path):
+    out = tmp_path / "elsewhere" / "labelled.sigmf-meta"
+    out.parent.mkdir()
+    outcome = emind("classify", raw(tone_bursts(30_000)), "--rate", 1e6, "--annotate", out, "--json",
+                    tmp_path / "a.jsonl", "--no-tune", "--weights", small_weights)
+    assert outcome.status == 0, outcome.err
+    signal = sigmf.fromfile(str(out))
+    signal.validate()
+    assert np.array_equal(signal.read_samples(0, 100), tone_bursts(30_000)[:100])
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    answered = [line for line in lines if line["modulation"]["family"] != "noise"]
+    annotated = signal.get_annotations()
+    assert answered and sum(a["core:sample_count"] for a in annotated) == sum(a["sample_count"] for a in answered)
+    starts = {line["sample_start"]: line["modulation"]["label"] for line in lines}
+    assert all(starts[a["core:sample_start"]] == a["core:label"] for a in annotated)
+
+
+def test_a_recording_can_be_annotated_in_place_twice(emind, small_weights, tmp_path):
+    tone_bursts(30_000).tofile(tmp_path / "r.sigmf-data")
+    meta = tmp_path / "r.sigmf-meta"
+    meta.write_text(json.dumps({
+        "global": {"core:datatype": "cf32_le", "core:version": "1.0.0", "core:sample_rate": 1e6},
+        "captures": [{"core:sample_start": 0, "core:frequency": 100e6}],
+        "annotations": [{"core:sample_start": 5, "core:sample_count": 1, "core:label": "theirs"}]}))
+    for _ in range(2):
+        assert emind("classify", meta, "--annotate", meta, "--weights", small_weights).status == 0
+    labels = [a["core:label"] for a in json.loads(meta.read_text())["annotations"]]
+    assert labels.count("theirs") == 1
+    ours = [a for a in json.loads(meta.read_text())["annotations"] if a["core:label"] != "theirs"]
+    assert ours and all(99e6 < a["core:freq_lower_edge"] < a["core:freq_upper_edge"] < 101e6 for a in ours)
+    assert len({a["core:sample_start"] for a in ours}) == len(ours)
+
+
+def test_the_picture_and_the_table(emind, raw, small_weights, tmp_path):
+    outcome = emind("classify", raw(tone_bursts(30_000)), "--rate", 1e6, "--plot", tmp_path / "p.png",
+                    "--weights", small_weights)
+    assert outcome.status == 0, outcome.err
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "modulation" in outcome.out and "recording.cf32" in outcome.out
+
+
+@pytest.mark.parametrize("policy", ["lossless", "realtime"])
+def test_every_policy_answers_in_order(emind, raw, small_weights, policy):
+    outcome = emind("classify", raw(tone_bursts(100_000)), "--rate", 1e6, "--json", "-", "--policy", policy,
+                    "--no-tune", "--weights", small_weights)
+    assert outcome.status == 0, outcome.err
+    starts = [line["sample_start"] for line in outcome.lines]
+    assert starts == sorted(starts)
+    if policy == "lossless":
+        assert len(starts) == 98
+
+
+def test_runs_and_annotations_of_a_known_band():
+    from emind.commands.classify import annotations, runs
+    from emind.commands.flowgraph import Answer, HeadAnswer
+    from emind.storage.recording import FORMATS, Recording
+
+    def answer(number, label, confidence):
+        return Answer(number * 100, 100, 3.0, {"modulation": HeadAnswer(label, confidence, family_of(label))})
+
+    answers = [answer(0, "noise", 1.0), answer(1, "GFSK", 0.8), answer(2, "GFSK", 0.6), answer(4, "GFSK", 0.5)]
+    assert [(r.label, r.start, r.end, r.windows) for r in runs(answers)] == [
+        ("noise", 0, 100, 1), ("GFSK", 100, 300, 2), ("GFSK", 400, 500, 1)]
+    recording = Recording(None, None, FORMATS["ci8"], 1e6, 500, 100e6)
+    first, second = annotations(answers, recording, TuningPlan(5e3, 10, Band(4e3, 6e3)))
+    assert (first["core:freq_lower_edge"], first["core:freq_upper_edge"]) == (100.004e6, 100.006e6)
+    assert "0.70" in first["core:comment"] and second["core:sample_start"] == 400
+
+
+def test_real_recordings_of_every_family(emind, captures, released_weights):
+    """One short recording of each kind: mostly the right family. The whole folder is `make score`'s matter."""
+    for name, families in (("ble_zigbee_BLE_124B_10M", {"fsk"}), ("wifi_cond_dot11n_58.5M_20M", {"ofdm"}),
+                           ("psk_sat_picsat_12k", {"psk"})):
+        outcome = emind("classify", captures / f"{name}.sigmf-meta", "--json", "-")
+        assert outcome.status == 0, outcome.err
+        found = [line["modulation"]["family"] for line in outcome.lines]
+        assert sum(f in families for f in found) >= len(found) / 3, (name, found)
