@@ -7,8 +7,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
-unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX PYBOMBS_PREFIX GRC_BLOCKS_PATH DESTDIR LD_LIBRARY_PATH
-unexport PYTHON_EXECUTABLE GR_DONT_LOAD_PREFS PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV CONDA_PREFIX PYBOMBS_PREFIX LD_LIBRARY_PATH DESTDIR
+unexport GRC_BLOCKS_PATH GR_DONT_LOAD_PREFS PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
 
 # Command-line arguments: an assignment here hides a variable of the same name in the environment.
 CAPTURE =
@@ -45,8 +45,8 @@ test-slow: install ## run only the tests that take minutes
 
 .PHONY: score
 score: install ## score the recordings of a folder by its own score.py; CAPTURES=<folder>
-	@test -n '$(CAPTURES)' || { echo 'make score: name the folder of recordings: make score CAPTURES=<folder>' >&2; exit 2; }
-	@test -f '$(CAPTURES)/score.py' || { echo 'make score: there is no score.py in $(CAPTURES)' >&2; exit 2; }
+	@test -n '$(CAPTURES)' || { echo 'make score: name the folder: make score CAPTURES=<folder>' >&2; exit 2; }
+	@test -f '$(CAPTURES)/score.py' || { echo 'make score: no score.py in $(CAPTURES)' >&2; exit 2; }
 	@$(PYTHON) '$(CAPTURES)/score.py' '$(CAPTURES)' --emind .venv/bin/emind
 
 .PHONY: grc
@@ -73,7 +73,7 @@ build/system.txt: always
 .venv/.stamps/packages: build/system.txt pyproject.toml constraints.txt scripts/venv.sh scripts/find-python.sh
 	@scripts/venv.sh $@
 
-.venv/.stamps/configured: .venv/.stamps/packages $(CMAKE_FILES)
+$(BUILD)/configured: .venv/.stamps/packages $(CMAKE_FILES)
 	@echo 'gr-emind: configuring'
 	@mkdir -p $(BUILD) && rm -f $(BUILD)/CMakeCache.txt
 	@flock build/lock cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX='$(CURDIR)/.venv' \
@@ -82,9 +82,8 @@ build/system.txt: always
 	@touch $@
 
 # What the last install wrote is removed first: a module deleted from the tree must not live on in .venv.
-.venv/.stamps/module: .venv/.stamps/configured $(MODULE_FILES)
+.venv/.stamps/module: $(BUILD)/configured $(MODULE_FILES)
 	@echo 'gr-emind: building and installing into .venv'
-	@test -f $(BUILD)/Makefile || { rm -f .venv/.stamps/configured; $(MAKE) --no-print-directory .venv/.stamps/configured; }
 	@flock build/lock $(SHELL) -c 'cmake --build $(BUILD) \
 		&& if test -f $(BUILD)/install_manifest.txt; then cmake --build $(BUILD) --target uninstall; fi \
 		&& cmake --install $(BUILD)' >build/install.log 2>&1 \

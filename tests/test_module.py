@@ -114,6 +114,16 @@ def test_grc_parameters_are_the_constructor_s(block):
         assert parameter["default"] == (default if isinstance(default, str) else str(default)), name
 
 
+def test_grc_offers_what_the_blocks_know():
+    from emind import inference
+    from emind.runtime import engine
+
+    known = {"policy": set(sys.modules[inference.__module__].POLICIES), "backend": set(engine.BACKENDS)}
+    offered = {(block, p["id"]): set(p["options"]) for block in BLOCKS
+               for p in description(block)["parameters"] if p["dtype"] == "enum"}
+    assert offered == {(block, name): known[name] for block in ("inference", "receiver") for name in known}
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_grc_makes_the_block_with_named_arguments_one_a_line(block):
     shown = [parameter["id"] for parameter in description(block)["parameters"]]

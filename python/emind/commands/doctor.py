@@ -118,7 +118,7 @@ def check_gnuradio() -> Item:
     answer = ask("from gnuradio import gr; print(gr.version())")
     if answer.clash:
         return Item("GNU Radio", FAULT, "it cannot be imported beside this numpy",
-                    "give this environment the numpy that GNU Radio was built with: remove .venv and run `make install`")
+                    "it needs the numpy that GNU Radio was built with: remove .venv and run `make install`")
     if not answer.ok:
         return Item("GNU Radio", FAULT, answer.text, SET_UP)
     if version(answer.text) < (3, 10):
@@ -215,17 +215,16 @@ def check_grc() -> Item:
                 "run `make install`")
 
 
-def check_torch() -> Item:
-    answer = ask("import torch; print(torch.__version__, 'with', torch.get_num_threads(), 'threads')")
-    if answer.ok:
-        return Item("torch", OK, answer.text)
-    return Item("torch", FAULT, answer.text, SET_UP)
-
-
-def check_backends(torch: Item) -> Item:
-    if torch.state == OK:
-        return Item("back ends", OK, "torch")
-    return Item("back ends", FAULT, "none: no weights can be run", "mend torch, see above")
+def check_torch() -> list[Item]:
+    """torch itself, and the back ends that run on it."""
+    answer = ask("import torch; c = torch.cpu; print(torch.__version__); print("
+                 "c._is_avx512_bf16_supported() or c._is_amx_tile_supported())")
+    if not answer.ok:
+        return [Item("torch", FAULT, answer.text, SET_UP),
+                Item("back ends", FAULT, "none: no weights can be run", "mend torch, see above")]
+    number, has_bfloat16 = answer.text.split()
+    fast = "bfloat16, which this processor multiplies by itself" if has_bfloat16 == "True" else "float32"
+    return [Item("torch", OK, number), Item("back ends", OK, f"torch in {fast}")]
 
 
 def check_packages() -> Item:
@@ -280,9 +279,8 @@ def check_weights(folder: Path = PACKAGE / "weights") -> list[Item]:
 def examine() -> list[Item]:
     """Looks at everything, in the order in which faults should be mended."""
     owner = owner_of_gnuradio()
-    torch = check_torch()
     return [check_interpreter(owner), check_numpy(owner), check_gnuradio(), check_uhd(), check_module(), check_grc(),
-            check_packages(), torch, check_backends(torch), *check_weights()]
+            check_packages(), *check_torch(), *check_weights()]
 
 
 def report(items: list[Item]) -> str:
