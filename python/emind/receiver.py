@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-import pmt
 from gnuradio import gr
 from gnuradio.filter import firdes, freq_xlating_fir_filter_ccf
 
@@ -101,7 +100,7 @@ class receiver(gr.hier_block2):
             chain.insert(0, freq_xlating_fir_filter_ccf(self.decimation, taps, offset, sample_rate))
         self.connect(self, *chain, self)
         for port in (tags.PORT_DETECTIONS, tags.PORT_STATISTICS):
-            self.message_port_register_hier_out(pmt.intern(port))
+            self.message_port_register_hier_out(port)
             self.msg_connect(self.inference, port, self, port)
 
     def statistics(self) -> dict:

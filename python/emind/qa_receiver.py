@@ -1,0 +1,140 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+
+import threading
+
+import numpy as np
+import pmt
+from gnuradio import blocks, gr, gr_unittest
+
+if __package__:  # collected by pytest from the source tree
+    from . import receiver
+    from .contract.errors import UsageError
+    from .contract.window import HeadSpec, WindowSpec
+else:  # run by ctest on the module that was built
+    from gnuradio.emind import receiver
+    from gnuradio.emind.contract.errors import UsageError
+    from gnuradio.emind.contract.window import HeadSpec, WindowSpec
+
+LENGTH = 64
+LABELS = ("noise", "BPSK", "QPSK")
+
+
+class FakeEngine:
+    """Says BPSK where the window's phase hardly turns, else QPSK; keeps what it saw."""
+
+    backend, name = "fake", "fake"
+
+    def __init__(self, length=LENGTH, hop=LENGTH):
+        self.spec = WindowSpec(length=length, hop=hop)
+        self.heads = {"modulation": HeadSpec("modulation", "classification", LABELS)}
+        self.windows, self.rates = [], []
+
+    def infer(self, windows, rates_hz):
+        self.windows.append(windows.copy())
+        self.rates.append(rates_hz.copy())
+        turn = np.abs(np.angle((windows[:, 1:] * windows[:, :-1].conj()).sum(axis=1)))
+        answers = np.full((len(windows), len(LABELS)), 0.1, np.float32)
+        answers[np.arange(len(windows)), np.where(turn < 0.05, 1, 2)] = 0.8
+        return {"modulation": answers}
+
+
+def tone(count, turns):
+    """Complex tone of ``turns`` turns a sample."""
+    return np.exp(2j * np.pi * turns * np.arange(count)).astype(np.complex64)
+
+
+def make_tag(offset, key, value):
+    tag = gr.tag_t()
+    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern("source")
+    return tag
+
+
+class qa_receiver(gr_unittest.TestCase):
+    def run_block(self, block, samples, stream_tags=()):
+        tb = gr.top_block()
+        source = blocks.vector_source_c(samples.tolist(), False, 1, list(stream_tags))
+        sink, messages = blocks.vector_sink_c(), blocks.message_debug()
+        reports = blocks.message_debug()
+        tb.connect(source, block, sink)
+        tb.msg_connect(block, "detections", messages, "store")
+        tb.msg_connect(block, "statistics", reports, "store")
+        tb.run()
+        self.assertNotIn("emind-worker", [thread.name for thread in threading.enumerate()])
+        self.assertGreaterEqual(reports.num_messages(), 1)
+        detections = [pmt.to_python(pmt.car(messages.get_message(n))) for n in range(messages.num_messages())]
+        return np.array(sink.data(), np.complex64), sink.tags(), detections
+
+    def test_without_tuning_sample_k_in_is_sample_k_out(self):
+        samples = tone(6400, 0.01)
+        for hop in (0, 32):
+            block = receiver(engine=FakeEngine(), hop=hop, policy="lossless")
+            out, tags, detections = self.run_block(block, samples, [make_tag(999, "mark", pmt.PMT_T)])
+            np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=1e-6)
+            answers = sorted(tag.offset for tag in tags if str(tag.key) == "emind_modulation")
+            self.assertEqual(answers, list(range(0, 6400 - LENGTH + 1, hop or LENGTH)))
+            self.assertEqual([d["sample_start"] for d in detections], answers)
+            self.assertEqual([tag.offset for tag in tags if str(tag.key) == "mark"], [999])
+            self.assertEqual(block.statistics()["windows_inferred"], len(answers))
+
+    def test_the_hop_is_the_weights_own_unless_told_otherwise(self):
+        block = receiver(engine=FakeEngine(hop=16), policy="lossless")
+        self.run_block(block, tone(640, 0.01))
+        self.assertEqual(block.statistics()["windows_seen"], (640 - LENGTH) // 16 + 1)
+
+    def test_an_offset_and_a_bandwidth_shift_and_decimate(self):
+        rate, offset = 1e6, 2e5
+        engine = FakeEngine()
+        block = receiver(engine=engine, sample_rate=rate, offset=offset, bandwidth=5e4, policy="lossless")
+        self.assertEqual((block.decimation, block.rate), (7, rate / 7))
+        tags = [make_tag(0, "rx_rate", pmt.from_double(rate)), make_tag(0, "rx_freq", pmt.from_double(1e8))]
+        out, _, detections = self.run_block(block, tone(70_000, offset / rate), tags)
+        np.testing.assert_allclose(np.abs(out[100:]), 1, atol=1e-3)  # in the pass band, and nothing aliased
+        np.testing.assert_allclose(np.angle(out[101:] * out[100:-1].conj()), 0, atol=1e-3)  # at zero
+        np.testing.assert_allclose(np.concatenate(engine.rates), rate / 7)
+        self.assertEqual(detections[-1]["rx_freq"], 1e8 + offset)
+        self.assertAlmostEqual(detections[-1]["rx_rate"], rate / 7)
+        self.assertEqual(detections[-1]["modulation"]["label"], "BPSK")
+        self.assertEqual(block.gaps(), 0)
+
+    def test_an_offset_alone_shifts_and_keeps_the_rate(self):
+        block = receiver(engine=FakeEngine(), sample_rate=1e6, offset=-1e5, policy="lossless")
+        out, _, detections = self.run_block(block, tone(6400, -0.1))
+        self.assertEqual((block.decimation, len(out)), (1, 6400))
+        np.testing.assert_allclose(out, out[0], atol=1e-3)
+        self.assertEqual({d["modulation"]["label"] for d in detections}, {"BPSK"})
+
+    def test_realtime_is_the_default_and_loses_no_sample(self):
+        samples = tone(64_000, 0.2)
+        block = receiver(engine=FakeEngine())
+        out, _, _ = self.run_block(block, samples)
+        np.testing.assert_array_equal(out, samples)
+        counts = block.statistics()
+        parts = counts["windows_inferred"] + counts["windows_skipped"] + counts["windows_gated"]
+        self.assertEqual((counts["windows_seen"], parts), (1000, 1000))
+        self.assertIsNone(block.error())
+
+    def test_a_window_larger_than_a_default_buffer_does_not_freeze(self):
+        samples = tone(300_000, 0.01)
+        for options in ({}, {"offset": 1e4, "bandwidth": 1e5}):
+            block = receiver(engine=FakeEngine(50_000, 25_000), policy="lossless", **options)
+            out, _, _ = self.run_block(block, samples)
+            self.assertGreaterEqual(len(out) * block.decimation, 200_000)
+
+    def test_arguments_that_cannot_work_are_refused_in_one_line(self):
+        for options in (
+            {"sample_rate": 0.0}, {"offset": 6e5}, {"bandwidth": 2e6}, {"bandwidth": -1.0}, {"hop": 65}, {"hop": -1},
+            {"policy": "hurried"},
+        ):  # fmt: skip
+            with self.assertRaises(UsageError) as caught:
+                receiver(engine=FakeEngine(), **{"sample_rate": 1e6, **options})
+            self.assertNotIn("\n", str(caught.exception))
+
+
+if __name__ == "__main__":
+    gr_unittest.run(qa_receiver)
