@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
-from queue import Empty
+from queue import Empty, Full
 
 from .synthesis.air import AirConfig, Batch, air_batch
 
@@ -19,9 +19,18 @@ DEPTH = 6  # batches waiting at most for each producer
 
 
 def _produce(queue, seed: int, first: int, step: int, stop: int, size: int, config: AirConfig) -> None:
+    consumer = multiprocessing.parent_process()
     try:
         for number in range(first, stop, step):
-            queue.put(air_batch(seed, number, size, config))
+            batch = air_batch(seed, number, size, config)
+            while True:
+                try:
+                    queue.put(batch, timeout=5.0)
+                    break
+                except Full:
+                    if not consumer.is_alive():  # killed: nobody ends this process but itself
+                        queue.cancel_join_thread()
+                        return
     except KeyboardInterrupt:
         pass  # the consumer, interrupted as well, has said so
 
