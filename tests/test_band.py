@@ -99,6 +99,6 @@ KNOWN_WIDTHS = {
 @pytest.mark.parametrize("name", KNOWN_WIDTHS)
 def test_real_recordings_have_the_width_their_standard_says(captures, name):
     recording = open_recording(captures / f"{name}.sigmf-meta")
-    band = occupied_band(recording.segments(fft_size(recording.count), MAX_STRETCHES), recording.rate)
+    band = occupied_band(recording.loud_and_spread(fft_size(recording.count), MAX_STRETCHES), recording.rate)
     low, high = KNOWN_WIDTHS[name]
     assert low <= band.width <= high

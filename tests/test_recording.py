@@ -86,6 +86,16 @@ def test_segments_cover_a_short_recording_and_sample_a_long_one(raw):
     assert recording.segments(1024, 3).shape == (1, 1024)
 
 
+def test_the_one_burst_of_a_long_recording_is_among_the_segments(raw):
+    samples = 0.1 * np.random.default_rng(1).standard_normal(400_000)
+    samples[123_400:123_800] += np.tile([1, -1], 200)
+    recording = open_recording(raw(samples), rate=1.0)
+    found = recording.loud_and_spread(100, 16 * 16)
+    assert found.shape == (256, 100)
+    assert np.sum(np.var(found, axis=1) > 0.5) >= 3
+    assert np.sum(np.var(found, axis=1) < 0.02) > 128, "and most are as quiet as the recording"
+
+
 def sigmf_pair(folder, fields=(), capture=(), data=IQ.tobytes()):
     (folder / "a.sigmf-data").write_bytes(data)
     meta = {"global": {"core:datatype": "cf32_le", "core:version": "1.0.0", "core:sample_rate": 2e6, **dict(fields)},

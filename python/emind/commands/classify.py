@@ -149,7 +149,7 @@ def choose_plan(options: argparse.Namespace, recording: Recording, length: int, 
 
 def estimated_plan(recording: Recording, length: int) -> TuningPlan:
     """The plan for the band that holds most of the recording's power above its noise floor."""
-    band = occupied_band(recording.segments(fft_size(recording.count), MAX_STRETCHES), recording.rate)
+    band = occupied_band(recording.loud_and_spread(fft_size(recording.count), MAX_STRETCHES), recording.rate)
     return TuningPlan() if band is None else plan_tuning(band, recording.rate, recording.count, length)
 
 

@@ -15,7 +15,8 @@ MIDDLE_SHARE = 0.92  # of the power above the floor; with more of it the receive
 FILL = 0.35  # most of the new rate that the band may fill
 LOUD_DB = 6.0  # a stretch this far above the quiet ones holds a burst
 QUIET_PERCENTILE = 10
-MAX_STRETCHES = 4096  # FFTs over the whole recording at most: bounded time and memory for any length
+MAX_STRETCHES = 2048  # FFTs over the whole recording at most: bounded time and memory for any length
+AT_ONCE = 128  # of them
 MIN_FFT, MAX_FFT = 256, 4096
 CLEAR = 2.0  # a bin counts where its power is this many times the floor
 FLOOR_PERCENTILE = 20  # of a spectrum without quiet stretches: its floor
@@ -85,7 +86,10 @@ def _loud_and_quiet(stretches: np.ndarray) -> tuple[np.ndarray, np.ndarray | Non
     The quiet spectrum is None where the power hardly varies: then all stretches count as loud.
     """
     window = np.hanning(stretches.shape[1]).astype(np.float32)
-    powers = np.abs(np.fft.fftshift(np.fft.fft(stretches * window, axis=1), axes=1)) ** 2
+    powers = np.empty(stretches.shape, np.float32)
+    for start in range(0, len(stretches), AT_ONCE):  # numpy transforms in double precision: not all at once
+        spectra = np.fft.fft(stretches[start : start + AT_ONCE] * window, axis=1)
+        powers[start : start + AT_ONCE] = np.fft.fftshift(np.abs(spectra) ** 2, axes=1)
     levels = np.mean(np.abs(stretches - stretches.mean()) ** 2, axis=1)
     floor = np.percentile(levels, QUIET_PERCENTILE)
     loud = levels > floor * 10 ** (LOUD_DB / 10)

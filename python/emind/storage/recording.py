@@ -14,6 +14,7 @@ from ..contract.errors import EMindError, UsageError
 META_SUFFIX = ".sigmf-meta"
 DATA_SUFFIX = ".sigmf-data"
 GENERATOR = "gr-emind"  # core:generator of our annotations, so that a second run replaces them
+LOOK = 16  # times as many stretches are looked at as are kept
 SCAN_SAMPLES = 1 << 20  # samples looked at together when a whole recording is checked
 
 
@@ -97,6 +98,19 @@ class Recording:
             return self.read(0, have * length).reshape(have, length)
         starts = np.linspace(0, self.count - length, most).astype(np.int64)
         return np.stack([self.read(int(s), length) for s in starts])
+
+    def loud_and_spread(self, length: int, most: int) -> np.ndarray:
+        """Like ``segments``, but of a long recording half are the loudest of many more that are looked at.
+
+        So rare bursts are among them.
+        """
+        if self.count // length <= most:
+            return self.segments(length, most)
+        starts = np.linspace(0, self.count - length, min(LOOK * most, self.count // length)).astype(np.int64)
+        levels = [float(np.var(self.read(int(start), length))) for start in starts]
+        loudest = starts[np.sort(np.argsort(levels)[-(most // 2):])]
+        return np.concatenate([np.stack([self.read(int(s), length) for s in loudest]),
+                               self.segments(length, most - len(loudest))])
 
 
 def open_recording(path: str | Path, sample_format: str | None = None, rate: float | None = None) -> Recording:
