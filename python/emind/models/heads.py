@@ -15,7 +15,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(2 * width)
         self.hidden = nn.Linear(2 * width, width)
-        self.act = nn.GELU(approximate="tanh")
+        self.act = nn.GELU()
         self.logits = nn.Linear(width, classes)
 
     def forward(self, pooled_B2D: Tensor) -> Tensor:
