@@ -141,7 +141,8 @@ def test_a_rate_given_beforehand_counts_as_known():
 
 
 def test_an_anchor_comes_from_its_tag_and_a_broken_tag_is_named():
-    anchor = anchor_from_fields(7, {"start": 100, "hop": 32, "valid": 20, "rx_rate": 1e6, "rx_time": (1, 0.5), "gap": True})
+    fields = {"start": 100, "hop": 32, "valid": 20, "rx_rate": 1e6, "rx_time": (1, 0.5), "gap": True}
+    anchor = anchor_from_fields(7, fields)
     assert (anchor.start_of(9), anchor.valid_of(7, 64), anchor.valid_of(8, 64)) == (164, 20, 64)
     assert anchor.state.gap and anchor.state.rate == 1e6 and math.isnan(anchor.state.freq)
     with pytest.raises(ValueError, match="emind_window"):

@@ -161,23 +161,22 @@ def test_a_worker_that_never_started_stops():
     assert Worker(Engine(), LENGTH).stop()
 
 
-def test_the_queue_shrinks_while_answers_come_too_late_and_grows_again(running):
-    engine = Engine(shut=True)
-    worker = running(engine, capacity=16)
+def test_once_answers_come_too_late_no_more_wait_than_can_come_in_time(running):
+    engine, clock = Engine(shut=True), Clock()
+    worker = running(engine, capacity=40, clock=clock)
     worker.submit(windows_of(*range(4)), 1.0)
     assert engine.entered.acquire(timeout=PATIENCE_S)
-    worker.submit(windows_of(*range(4, 16)), 1.0)
-    worker.too_late()
-    worker.too_late()  # the same windows still: counted once
-    worker.release(16)
+    assert worker.room() == 36
+    worker.too_late(0.125)
+    clock.now += 0.03125  # for 4 windows: 16 in the time that the caller bears, two fifths of them may wait
     engine.gate.set()
-    settle(worker, 16)
-    assert worker.room() == 8
-    for first in range(16, 80, 4):
-        worker.submit(windows_of(*range(first, first + 4)), 1.0)
-        settle(worker, first + 4)
-        worker.release(first + 4)
-    assert worker.room() == 16
+    settle(worker, 4)
+    worker.release(4)
+    assert worker.room() == 6
+    worker.submit(windows_of(*range(4)), 1.0)  # takes no time now
+    settle(worker, 8)
+    worker.release(8)
+    assert worker.room() == 40
 
 
 def test_arguments_that_cannot_work_are_refused():

@@ -73,9 +73,9 @@ class inference(gr.basic_block):
     weights: name or path of a weights file
     length: samples a window, as the weights ask for
     sample_rate: samples a second where no tag tells, 0 if unknown
-    policy: ``lossless`` (the stream waits, every window is answered) or ``realtime`` (the stream does not wait: a window
-        that finds no room, or has no answer after 100 ms or when ``hold`` windows have come behind it, passes untagged
-        and counts as skipped)
+    policy: ``lossless`` (the stream waits, every window is answered) or ``realtime`` (the stream does not wait: a
+        window that finds no room, or has no answer after 100 ms or when ``hold`` windows have come behind it, passes
+        untagged and counts as skipped)
     batch: windows at which a batch closes
     max_latency_ms: time after which it closes although it is not full
     hold: windows held back at most; the buffer of the block in front should hold twice as many (:class:`windowing`
@@ -129,7 +129,7 @@ class inference(gr.basic_block):
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
         self._hold = window_buffer(length, 2 * hold) // 2
-        self._answers = {name: _Answers(name, head.labels, length) for name, head in engine.heads.items()}
+        self._answers = {name: _Answers(name, head.labels) for name, head in engine.heads.items()}
         self._worker: Worker | None = None
         self._prepare()
         self.message_port_register_out(_DETECTIONS)
@@ -153,7 +153,7 @@ class inference(gr.basic_block):
         return values
 
     def error(self) -> Exception | None:
-        """What the engine raised since the flowgraph started, if it did: the flowgraph of a lossless block ends then."""
+        """What the engine raised since the flowgraph started, if it did; a lossless block ends the flowgraph then."""
         return self._error
 
     def start(self) -> bool:
@@ -235,7 +235,10 @@ class inference(gr.basic_block):
         for tag in self.get_tags_in_range(0, self._scanned, end, _WINDOW):
             anchor = anchor_from_fields(tag.offset, pmt.to_python(tag.value))
             if anchor.valid > self._length:
-                raise ValueError(f"windowing of length {anchor.valid} or more met an inference of length {self._length}")
+                raise ValueError(
+                    f"windowing of length {anchor.valid} or more met an inference of length {self._length}: "
+                    "give both blocks the same length"
+                )
             self._coming.append(anchor)
             self._leaving.append(anchor)
         self._scanned = end
@@ -293,11 +296,12 @@ class inference(gr.basic_block):
 
     def _report(self, released: Released, first: int) -> None:
         """Tag the released windows, the first of which is number ``first``, and publish their detections."""
-        best = {name: (rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()) for name, rows in released.answers.items()}
+        best = {
+            name: (rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()) for name, rows in released.answers.items()
+        }
         wanted = not pmt.is_null(self.message_subscribers(_DETECTIONS))
         written = self.nitems_written(0)
         inferred = 0
-        # A window that is the first of the next call's may be an anchor: it is looked at then.
         for index in np.flatnonzero((released.fates == INFERRED) | (released.fates == FATE_NOISE)).tolist():
             number = first + index
             anchor = self._anchor_of(number)
@@ -315,7 +319,8 @@ class inference(gr.basic_block):
             for head, value in answers:
                 self.add_item_tag(0, written + index, head.key, pmt.dict_add(value, _LENGTH, pmt.from_long(valid)))
             if wanted and answers:
-                self._publish_detection(anchor, number, valid, answers, released.snr_db[index], released.latency_ms[index])
+                measured = released.snr_db[index], released.latency_ms[index]
+                self._publish_detection(anchor, number, valid, answers, *measured)
 
     def _anchor_of(self, number: int) -> Anchor:
         """The anchor that window ``number`` reckons from; numbers only grow."""
@@ -365,7 +370,7 @@ class inference(gr.basic_block):
 class _Answers:
     """A head's tag key, its entry in detections, and its answers as dicts, made once for each label."""
 
-    def __init__(self, name: str, labels: tuple[str, ...], length: int) -> None:
+    def __init__(self, name: str, labels: tuple[str, ...]) -> None:
         self.key = pmt.intern(tags.head_key(name))
         self.entry = pmt.intern(name)
         self.noise = labels.index(NOISE) if NOISE in labels else None

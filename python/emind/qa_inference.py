@@ -230,7 +230,8 @@ class qa_inference(gr_unittest.TestCase):
     def test_a_window_cut_short_by_a_gap_says_how_long_it_is(self):
         tags = [make_tag(0, "rx_freq", pmt.from_double(1.0)), make_tag(100, "rx_freq", pmt.from_double(2.0))]
         chain = Chain(known(4), FakeEngine(), stream_tags=tags).run()
-        self.assertEqual([(at, value["length"]) for at, value in chain.tags()], [(0, 64), (64, 36), (100, 64), (164, 64)])
+        lengths = [(at, value["length"]) for at, value in chain.tags()]
+        self.assertEqual(lengths, [(0, 64), (64, 36), (100, 64), (164, 64)])
         self.assertEqual([d["sample_count"] for d in chain.detections()], [64, 36, 64, 64])
 
     def test_lossless_answers_every_window_however_slow_the_engine(self):

@@ -83,7 +83,8 @@ class qa_windowing(gr_unittest.TestCase):
         tags = [make_tag(0, "rx_rate", pmt.from_double(1e6)), make_tag(128, "rx_rate", pmt.from_double(2e6))]
         windows, found = self.run_block(windowing(64, 64), ramp(256), tags)
         self.assertEqual(len(windows), 4)
-        self.assertEqual(self.window_tags(found)[2], {"start": 128, "hop": 64, "valid": 64, "rx_rate": 2e6, "gap": True})
+        expected = {"start": 128, "hop": 64, "valid": 64, "rx_rate": 2e6, "gap": True}
+        self.assertEqual(self.window_tags(found)[2], expected)
 
     def test_with_overlap_the_window_before_a_gap_holds_what_no_full_window_held(self):
         samples = ramp(64 * 4)

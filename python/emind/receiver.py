@@ -81,7 +81,10 @@ class receiver(gr.hier_block2):
         if not 1 <= hop <= length:
             raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
         gr.hier_block2.__init__(
-            self, "emind_receiver", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(1, 1, gr.sizeof_gr_complex)
+            self,
+            "emind_receiver",
+            gr.io_signature(1, 1, gr.sizeof_gr_complex),
+            gr.io_signature(1, 1, gr.sizeof_gr_complex),
         )
         self.decimation = max(1, int(_FILL * sample_rate / bandwidth)) if bandwidth > 0 else 1
         self.rate = sample_rate / self.decimation

@@ -220,5 +220,5 @@ def anchor_from_fields(window: int, fields: dict) -> Anchor:
 
 
 def window_buffer(length: int, windows: int, limit_bytes: int = 32 << 20) -> int:
-    """Windows of ``length`` complex64 samples that a buffer should hold: as asked, within ``limit_bytes``, at least 4."""
+    """Windows of ``length`` complex64 samples for a buffer to hold: as asked, within ``limit_bytes``, at least 4."""
     return max(4, min(windows, limit_bytes // (8 * length)))

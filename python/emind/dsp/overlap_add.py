@@ -37,7 +37,7 @@ class OverlapAdd:
         self._weight = np.zeros(self.tail, np.float32)
 
     def add(self, windows: np.ndarray, out: np.ndarray) -> int:
-        """Add windows (n, length), each ``hop`` after the one before; writes the n * hop finished samples to ``out``."""
+        """Add windows (n, length), each ``hop`` behind the last, and write the n * hop finished samples to ``out``."""
         count, hop = len(windows), self.hop
         total = count * hop
         if self.tail == 0:

@@ -128,7 +128,8 @@ class Dispatcher:
         fates, numbers = self._fates[:held], self._numbers[:held]
         open_ = (fates == WAITING) & (numbers >= self._worker.settled)
         if self._realtime:
-            late = self._arrivals[:held] <= self._clock() - self._deadline_s
+            now = self._clock()
+            late = self._arrivals[:held] <= now - self._deadline_s
             late[: max(0, held + pressing - self._hold)] = True
             if self._worker.error is not None:
                 late[:] = True
@@ -137,7 +138,7 @@ class Dispatcher:
             if late.any():
                 fates[late] = SKIPPED
                 open_ &= ~late
-                self._worker.too_late()
+                self._worker.too_late(now - float(self._arrivals[late.argmax()]))
         count = min(limit, int(open_.argmax()) if open_.any() else held)
         return self._hand_over(count) if count else None
 

@@ -11,6 +11,7 @@ Windows are numbered in the order they are submitted, and settled in that order.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Callable, Protocol
@@ -18,6 +19,11 @@ from typing import Callable, Protocol
 import numpy as np
 
 from .ring import Ring
+
+
+# A window waits for the batch before its own, for those in front of it and for its own: with a queue that takes this
+# share of the caller's patience, and a batch no longer than the queue, that is four fifths of it at most.
+PATIENCE_SHARE = 0.4
 
 
 class Infers(Protocol):
@@ -58,8 +64,8 @@ class Worker:
         self._max_latency_s = max_latency_s
         self._clock = clock
         self._ring = Ring(max(capacity, 2 * batch), length)
-        self._limit = self._ring.capacity  # windows that may wait; shrinks while answers come too late
-        self._limit_cut_at = 0
+        self._limit = self._ring.capacity  # windows that may wait, fewer once answers have come too late
+        self._bearable_s = math.inf  # age at which the caller last gave windows up
         self._submitted = self._taken = self._released = 0
         self._flight: int | None = None  # first window of the batch that the engine has, None when it has none
         self._closing = False
@@ -127,15 +133,13 @@ class Worker:
             self._taken = max(self._taken, below)
             self._changed.notify_all()
 
-    def too_late(self) -> None:
-        """The caller gave up windows that had been submitted: let fewer wait, so that the next come in time.
+    def too_late(self, age_s: float) -> None:
+        """The caller gave up windows of this age: from the next batch on let fewer wait, so that they come in time.
 
         A queue longer than what the engine does within the caller's patience would answer every window too late.
         """
         with self._changed:
-            if self._settled() >= self._limit_cut_at:  # once for the windows that were already under way
-                self._limit = max(1, self._limit // 2)
-                self._limit_cut_at = self._submitted
+            self._bearable_s = age_s
 
     def wait(self, beyond: int, timeout_s: float) -> bool:
         """Wait until more than ``beyond`` windows are settled, or for an error or the end; True when so."""
@@ -158,6 +162,7 @@ class Worker:
                 count = min(self.batch, self._limit, self._submitted - first)
                 self._flight, self._taken = first, first + count
             windows, rates = self._ring.read(first, count)
+            begun = self._clock()
             try:
                 self._ring.answer(first, count, self._engine.infer(windows, rates))
             except Exception as error:  # whatever the engine's fault, the caller decides what becomes of the stream
@@ -167,8 +172,9 @@ class Worker:
                 return
             with self._changed:
                 self._flight = None
-                if self._released <= first:  # in time: a longer queue may do
-                    self._limit = min(self._ring.capacity, self._limit + max(1, count // 4))
+                if self._bearable_s < math.inf:
+                    bearable = count * PATIENCE_SHARE * self._bearable_s / max(self._clock() - begun, 1e-6)
+                    self._limit = int(min(max(bearable, 1), self._ring.capacity))
                 self._changed.notify_all()
 
     def _ready(self) -> bool:
