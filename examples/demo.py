@@ -97,7 +97,7 @@ def write_results(base: Path, recording: Recording, answers, plan: TuningPlan, t
 def label_capture(recording: Recording, folder: Path, engine) -> list[Path]:
     """Labels a recording as `emind classify` does, with a table of what was found."""
     plan = classify.estimated_plan(recording, engine.spec.length)
-    say.print(f"[bold]{recording.path.name}[/bold]: {classify.describe(plan, recording)}", highlight=False)
+    say.print(f"{recording.path.name}: {classify.describe(plan, recording)}", highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         answers, _ = classify.classify(recording, engine, plan, progress=classify.progress_bar(stack, "windows"))
     classify.print_table(classify.runs(answers), recording)

@@ -65,7 +65,7 @@ def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, pla
                        extent=(0, duration, -half, half), interpolation="nearest")
         middle = "" if recording.center is None else f" from {recording.center / 1e6:.6g} MHz"
         axes[0].set_ylabel(f"frequency{middle} ({band_unit})")
-        axes[0].set_title(title or recording.path.name, loc="left", fontsize=13, pad=28 if len(answers) < 2 else 12)
+        axes[0].set_title(title or recording.path.name, loc="left", fontsize=13, pad=12)
         if plan is not None and plan.band is not None:
             for edge in (plan.band.low, plan.band.high):
                 axes[0].axhline(edge / band_scale, color=INK, lw=0.8, ls=(0, (6, 4)), alpha=0.7)
@@ -90,16 +90,16 @@ def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: flo
     axis.set_ylim(0, 1)
     axis.set_yticks([])
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
-    named = sorted(parts, key=lambda p: p.start - p.end)[:MOST_LABELS]
-    for part in parts:
-        start, end = part.start / rate, part.end / rate
-        axis.axvspan(start, end, color=_color(part.family), lw=0, alpha=0.35 + 0.6 * min(part.confidence, 1.0))
-        if part in named and (end - start) / duration > 0.0075 * len(part.label):
-            axis.text((start + end) / 2, 0.5, part.label, ha="center", va="center", fontsize=9, color="#05070b",
-                      fontweight="bold", clip_on=True)
-        elif part in named and (end - start) / duration > 0.012:
-            axis.text((start + end) / 2, 0.5, part.label, ha="center", va="center", fontsize=7, color="#05070b",
-                      fontweight="bold", rotation=90 if len(part.label) > 4 else 0, clip_on=True)
+    from matplotlib.colors import to_rgba
+
+    axis.broken_barh([(part.start / rate, (part.end - part.start) / rate) for part in parts], (0, 1), lw=0,
+                     facecolors=[to_rgba(_color(p.family), 0.55 + 0.45 * min(p.confidence, 1.0)) for p in parts])
+    for part in sorted(parts, key=lambda p: p.start - p.end)[:MOST_LABELS]:
+        share, middle = (part.end - part.start) / rate / duration, (part.start + part.end) / 2 / rate
+        fits = share > 0.0075 * len(part.label)
+        if fits or share > 0.012:
+            axis.text(middle, 0.5, part.label, ha="center", va="center", fontsize=9 if fits else 7, color="#05070b",
+                      fontweight="bold", rotation=0 if fits or len(part.label) <= 4 else 90, clip_on=True)
 
 
 def _color(family: str) -> str:
