@@ -14,6 +14,7 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
+from .contract.errors import UsageError
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .dsp.overlap_add import OverlapAdd
 
@@ -44,9 +45,15 @@ class overlap_add(gr.basic_block):
     ----------
     length: samples a window
     hop: samples from one window's start to the next one's, as in :class:`windowing`
+
+    Raises
+    ------
+    UsageError: a hop that leaves samples out
     """
 
     def __init__(self, length: int = 1024, hop: int = 1024) -> None:
+        if not 1 <= hop <= length:
+            raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
         self._adder = OverlapAdd(length, hop)
         gr.basic_block.__init__(self, "emind_overlap_add", in_sig=[(np.complex64, (length,))], out_sig=[np.complex64])
         self._length, self._hop = length, hop

@@ -12,8 +12,10 @@ from gnuradio import blocks, gr, gr_unittest
 
 if __package__:  # collected by pytest from the source tree
     from . import overlap_add, windowing
+    from .contract.errors import UsageError
 else:  # run by ctest on the module that was built
     from gnuradio.emind import overlap_add, windowing
+    from gnuradio.emind.contract.errors import UsageError
 
 
 def make_tag(offset, key, value, source="source"):
@@ -113,6 +115,11 @@ class qa_overlap_add(gr_unittest.TestCase):
             out, _ = self.there_and_back(samples, 100_000, hop)
             self.assertGreaterEqual(len(out), 250_000)
             np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=2e-6)
+
+    def test_a_hop_that_leaves_samples_out_is_refused(self):
+        for hop in (0, 65):
+            with self.assertRaises(UsageError):
+                overlap_add(64, hop)
 
 
 if __name__ == "__main__":

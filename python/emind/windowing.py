@@ -17,6 +17,7 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
+from .contract.errors import UsageError
 from .dsp.framing import Continuity, Framer, Moment, Run, StreamState, window_buffer
 
 _RX_TIME = pmt.intern(tags.RX_TIME)
@@ -62,6 +63,10 @@ class windowing(gr.basic_block):
     decimation: by how much the stream was decimated after the ``rx_rate`` tag was made
     frequency_offset: Hz by which the stream was shifted down after the ``rx_freq`` tag was made
     buffer_windows: windows that the output buffer holds, so that the block behind can hold windows back in it
+
+    Raises
+    ------
+    UsageError: parameters that cannot work
     """
 
     def __init__(
@@ -73,11 +78,12 @@ class windowing(gr.basic_block):
         frequency_offset: float = 0.0,
         buffer_windows: int = 256,
     ) -> None:
+        if not 1 <= hop <= length:
+            raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
         if decimation < 1:
-            raise ValueError(f"decimation {decimation} must be at least 1")
+            raise UsageError(f"decimation {decimation} must be at least 1")
         if not sample_rate >= 0:
-            raise ValueError(f"sample rate {sample_rate} must not be negative")
-        self._framer = Framer(length, hop)
+            raise UsageError(f"sample_rate {sample_rate} must not be negative")
         gr.basic_block.__init__(self, "emind_windowing", in_sig=[np.complex64], out_sig=[(np.complex64, (length,))])
         self._length, self._hop = length, hop
         self._sample_rate = sample_rate

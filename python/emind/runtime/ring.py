@@ -52,7 +52,8 @@ class Ring:
             if rows.ndim != 2 or len(rows) != count:
                 raise ValueError(f"head {head} answered {rows.shape} to {count} windows")
             if head not in self.answers:
-                self.answers[head] = np.zeros((self.capacity, rows.shape[1]), np.float32)
+                # A new dict in one step: the other thread may be going through the old one.
+                self.answers = {**self.answers, head: np.zeros((self.capacity, rows.shape[1]), np.float32)}
             done = 0
             for part in self._parts(first, count):
                 size = part.stop - part.start
