@@ -13,6 +13,7 @@ unexport GRC_BLOCKS_PATH GR_DONT_LOAD_PREFS PIP_TARGET PIP_PREFIX PIP_USER PIP_R
 # Command-line arguments: an assignment here hides a variable of the same name in the environment.
 CAPTURE =
 CAPTURES =
+WRITE =
 GRC =
 
 PYTHON := .venv/bin/python
@@ -44,10 +45,10 @@ test-slow: install ## run only the tests that take minutes
 	@$(PYTHON) -m pytest -m slow
 
 .PHONY: score
-score: install ## score the recordings of a folder by its own score.py; CAPTURES=<folder>
+score: install ## score the recordings of a folder by its own score.py; CAPTURES=<folder>, WRITE=1 writes the tables in the docs
 	@test -n '$(CAPTURES)' || { echo 'make score: name the folder: make score CAPTURES=<folder>' >&2; exit 2; }
 	@test -f '$(CAPTURES)/score.py' || { echo 'make score: no score.py in $(CAPTURES)' >&2; exit 2; }
-	@$(PYTHON) '$(CAPTURES)/score.py' '$(CAPTURES)' --emind .venv/bin/emind
+	@$(PYTHON) -m emind_benchmarks.recordings '$(CAPTURES)' $(if $(WRITE),--write)
 
 .PHONY: grc
 grc: install ## start GNU Radio Companion with the EMind blocks; GRC=<file.grc> opens a flowgraph
