@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--quiet", action="store_true", help="no progress and no remarks on standard error")
     tune = parser.add_argument_group("tuning (otherwise to the band that the recording's spectrum shows as occupied)")
     tune.add_argument("--center", type=float, metavar="HZ",
-                      help="middle of the signal, relative to the recording's centre frequency")
+                      help="middle of the signal, relative to the recording's centre frequency "
+                           "(below it: --center=-3e5)")
     tune.add_argument("--bandwidth", type=float, metavar="HZ", help="width of the signal")
     tune.add_argument("--no-tune", action="store_true", help="take the samples as they are")
     model = parser.add_argument_group("inference")
