@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from emind.dsp.band import (
-    FILL, FILTER_REACH, MAX_STRETCHES, Band, TuningPlan, fft_size, occupied_band, plan_tuning)
+    FILL, FILTER_REACH, MAX_STRETCHES, MIN_WINDOWS, Band, TuningPlan, fft_size, occupied_band, plan_tuning)
 from emind.storage.recording import open_recording
 
 RATE = 2e6
@@ -62,10 +62,11 @@ def test_nothing_above_the_floor_gives_no_band():
     assert occupied_band(np.zeros((8, 256), np.complex64), RATE) is None
 
 
-def test_the_plan_fills_and_leaves_two_windows():
+def test_the_plan_fills_and_leaves_enough_windows():
     plan = plan_tuning(Band(90e3, 110e3), RATE, 10**6, 1024)
     assert plan.center == 100e3 and plan.decimation == int(FILL * RATE / 20e3)
-    assert plan_tuning(Band(90e3, 110e3), RATE, 20_480, 1024).decimation == 10
+    short = plan_tuning(Band(90e3, 110e3), RATE, 10 * MIN_WINDOWS * 1024, 1024)
+    assert short.decimation == 10
     assert plan_tuning(Band(90e3, 110e3), RATE, 900, 1024).decimation == 1
     wide = plan_tuning(Band(-700e3, 720e3), RATE, 10**6, 1024)
     assert not wide.tunes and wide.band == Band(-700e3, 720e3)

@@ -13,6 +13,7 @@ import numpy as np
 
 MIDDLE_SHARE = 0.92  # of the power above the floor; with more of it the receiver's mirror image gets in
 FILL = 0.35  # most of the new rate that the band may fill
+MIN_WINDOWS = 6  # that must remain: with fewer, one window's error is the recording's
 LOUD_DB = 6.0  # a stretch this far above the quiet ones holds a burst
 QUIET_PERCENTILE = 10
 MAX_STRETCHES = 2048  # FFTs over the whole recording at most: bounded time and memory for any length
@@ -135,10 +136,10 @@ def occupied_band(stretches: np.ndarray, rate: float) -> Band | None:
 def plan_tuning(band: Band, rate: float, count: int, length: int) -> TuningPlan:
     """How to tune a recording of ``count`` samples to ``band`` for windows of ``length`` samples.
 
-    Decimates until the band fills FILL of the new rate, never so far that fewer than two windows remain. A wide
+    Decimates until the band fills FILL of the new rate, never so far that fewer than MIN_WINDOWS windows remain. A wide
     band near the middle stays where it is: a shift would only fold its edge over.
     """
     wanted = int(FILL * rate / max(band.width, 1e-9 * rate))
-    decimation = max(1, min(wanted, count // (2 * length)))
+    decimation = max(1, min(wanted, count // (MIN_WINDOWS * length)))
     stays = decimation == 1 and abs(band.center) < NEAR_MIDDLE * rate
     return TuningPlan(0.0 if stays else band.center, decimation, band)
