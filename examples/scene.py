@@ -46,12 +46,19 @@ def _keyed(generator, levels: list[float], sps: int) -> list:
     return [_symbols(generator, len(levels)), digital.chunks_to_symbols_bf(levels), blocks.repeat(gr.sizeof_float, sps)]
 
 
-def _audio(generator, cutoff: float, rate: float) -> list:
-    """Something like a programme: noise limited to ``cutoff`` Hz, float, nearly always within -1 to 1."""
-    taps = firdes.low_pass(1.0, rate, cutoff, cutoff / 4)
-    level = 0.35 / float(np.sqrt(np.sum(np.square(taps))))
-    return [analog.noise_source_f(analog.GR_GAUSSIAN, level, int(generator.integers(1, 2**31))),
-            filter.fir_filter_fff(1, taps)]
+def _audio(generator: np.random.Generator, cutoff: float) -> blocks.vector_source_f:
+    """Something like speech, within -1 to 1: syllables of a pitch with its overtones up to ``cutoff`` Hz."""
+    length = 6_000  # samples a syllable
+    time = np.arange(length) / RATE
+    syllables = []
+    for _ in range(12):
+        pitch = cutoff * generator.uniform(0.06, 0.2)
+        overtones = np.arange(1, int(cutoff / pitch) + 1)
+        phases = 2 * np.pi * (np.outer(overtones * pitch, time) + generator.random((len(overtones), 1)))
+        voice = np.sum(np.cos(phases) * (generator.random((len(overtones), 1)) / np.sqrt(overtones)[:, None]), axis=0)
+        syllables.append(voice * np.hanning(length) ** 0.5)
+    programme = np.concatenate(syllables)
+    return blocks.vector_source_f((programme / np.abs(programme).max()).tolist(), True)
 
 
 def _linear(constellation, sps: int, excess_bw: float = 0.35) -> Callable:
@@ -85,18 +92,18 @@ def _msk(generator) -> list:
 
 
 def _am(generator) -> list:
-    return [*_audio(generator, 60e3, RATE), blocks.multiply_const_ff(0.7), blocks.add_const_ff(1.0),
+    return [_audio(generator, 60e3), blocks.multiply_const_ff(0.8), blocks.add_const_ff(1.0),
             blocks.float_to_complex()]
 
 
 def _ssb(generator) -> list:
     """Upper sideband: the audio's positive frequencies only."""
     taps = firdes.complex_band_pass(1.0, RATE, 10e3, 140e3, 15e3)
-    return [*_audio(generator, 120e3, RATE), blocks.float_to_complex(), filter.fir_filter_ccc(1, taps)]
+    return [_audio(generator, 120e3), blocks.float_to_complex(), filter.fir_filter_ccc(1, taps)]
 
 
 def _wfm(generator) -> list:
-    return [*_audio(generator, 15e3, RATE), analog.wfm_tx(RATE, RATE)]
+    return [_audio(generator, 15e3), analog.wfm_tx(RATE, RATE)]
 
 
 def _ofdm(generator) -> list:

@@ -96,10 +96,11 @@ def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: flo
                      facecolors=[to_rgba(_color(p.family), 0.55 + 0.45 * min(p.confidence, 1.0)) for p in parts])
     for part in sorted(parts, key=lambda p: p.start - p.end)[:MOST_LABELS]:
         share, middle = (part.end - part.start) / rate / duration, (part.start + part.end) / 2 / rate
-        fits = share > 0.0075 * len(part.label)
-        if fits or share > 0.012:
-            axis.text(middle, 0.5, part.label, ha="center", va="center", fontsize=9 if fits else 7, color="#05070b",
-                      fontweight="bold", rotation=0 if fits or len(part.label) <= 4 else 90, clip_on=True)
+        small = share <= 0.0075 * len(part.label)
+        upright = share <= 0.0065 * len(part.label)
+        if not upright or (share > 0.01 and len(part.label) <= 6):
+            axis.text(middle, 0.5, part.label, ha="center", va="center", fontsize=7 if small else 9, color="#05070b",
+                      fontweight="bold", rotation=90 if upright else 0, clip_on=True)
 
 
 def _color(family: str) -> str:
