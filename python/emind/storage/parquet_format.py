@@ -1,0 +1,50 @@
+"""What the Parquet files of this program look like inside: column types, frames, footer."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..contract.schema import COLUMNS, IQ, KINDS
+from .thrift import I64, LIST, STRUCT, Struct, ThriftReader
+from .thrift import encode as encode_struct
+
+FLOAT32, INT16 = "float32", "int16"
+FULL_SCALE = 1 / 32768  # value of one step of int16, as in ci16 recordings
+PART = ".part"
+MAGIC = b"PAR1"
+OPENING, FRAME = struct.Struct("<4sII"), struct.Struct("<4sIQII")
+OPENING_MAGIC, FRAME_MAGIC = b"EMHD", b"EMRG"
+PREFIX = "emind."
+
+
+def arrow_schema(iq_format: str = FLOAT32) -> pa.Schema:
+    """The columns as Arrow types; ``iq`` is a list of [I, Q]."""
+    number = pa.field("element", pa.float32() if iq_format == FLOAT32 else pa.int16(), nullable=False)
+    pair = pa.field("element", pa.list_(number, 2), nullable=False)
+    types = {"samples": pa.list_(pair), "text": pa.dictionary(pa.int32(), pa.string()), "real": pa.float64(),
+             "whole": pa.int32()}
+    return pa.schema([pa.field(name, types[KINDS[name]], nullable=name != IQ) for name in COLUMNS])
+
+
+def parse_footer(data: bytes) -> Struct:
+    return ThriftReader(data[len(data) - 8 - int.from_bytes(data[-8:-4], "little") :]).struct()
+
+
+def footer_bytes(template: Struct, groups: list[Struct]) -> bytes:
+    """The file's end: where its row groups are."""
+    rows = sum(group[3][1] for group in groups)
+    footer = encode_struct({**template, 3: (I64, rows), 4: (LIST, (STRUCT, groups))})
+    return footer + len(footer).to_bytes(4, "little") + MAGIC
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
