@@ -154,9 +154,6 @@ def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | N
     if snr_db is None:
         if kind < 0.4:  # the edges of a receiver's own filter
             total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
-        elif kind < 0.55:  # or of a channel filter
-            cutoff = rng.uniform(0.08, 0.4)
-            total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * 10 ** rng.uniform(-1.5, 0.0)))
     elif kind < 0.35:  # a channel filter, not always centred: noise is limited to it as well
         cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.5) + abs(rng.normal(0, 0.02)))
         centre = offset + rng.normal(0, 0.1) * bandwidth

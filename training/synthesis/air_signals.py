@@ -270,14 +270,14 @@ def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
     shape *= (f > low) & (f < bandwidth)
     m = np.fft.irfft(shape * (rng.standard_normal(len(f)) + 1j * rng.standard_normal(len(f))))
     m /= np.sqrt(np.mean(m**2)) + 1e-12
-    if rng.random() < 0.6:  # a voiced sound or a tone
+    if rng.random() < 0.85:  # a voiced sound or a tone
         pitch = bandwidth * _log_uniform(rng, 0.03, 0.5)
         count = max(1, int(rng.uniform(0.3, 1.0) * bandwidth / pitch))
         t, k = np.arange(total), np.arange(1, count + 1)[:, None]
         roll = rng.random((count, 1)) / k ** rng.uniform(0.2, 1.5)
         tones = (roll * np.cos(2 * np.pi * k * pitch * t + 2 * np.pi * rng.random((count, 1)))).sum(0)
         tones /= np.sqrt(np.mean(tones**2)) + 1e-12
-        m = m * rng.random() ** 2 + tones * rng.random()
+        m = m * rng.random() ** 2 + tones * rng.uniform(0.2, 1.0)
     if rng.random() < 0.4:  # syllables
         rate = bandwidth * _log_uniform(rng, 0.005, 0.05)
         m = m * (0.55 + 0.45 * np.sin(2 * np.pi * (rate * np.arange(total) + rng.random())))

@@ -92,13 +92,16 @@ def phase_step(i_BL: Tensor, q_BL: Tensor) -> tuple[Tensor, Tensor]:
 class SpectralTokens(nn.Module):
     """Global views of a window as tokens: pieces of 64 values, each mapped by a linear layer of its own.
 
-    Log power spectrum, autocorrelation magnitude at lags 1 to 512 (cyclic prefixes, symbol rates),
-    spectra of x^2, x^4 and |x|^2 (carriers and symbol rates as lines), and quantiles of the envelope and of
-    the phase step smoothed over 2, 8 and 32 samples (levels and tones). They see the whole window: in masked
-    training they must be computed from the visible part only.
+    - Log power spectrum; autocorrelation magnitude at lags 1 to 512 (cyclic prefixes, symbol rates); spectra of
+      x^2, x^4 and |x|^2 (carriers and symbol rates as lines).
+    - The same sorted, so that how strong the peaks are does not depend on where they lie: the power spectrum, and the
+      64 strongest of the autocorrelation's narrow peaks and of each line spectrum.
+    - Quantiles of the envelope and of the phase step smoothed over 2, 8 and 32 samples (levels and tones).
+
+    They see the whole window: in masked training they must be computed from the visible part only.
     """
 
-    COUNT = 8 + 8 + 4 + 4 + 4 + 4
+    COUNT = (8 + 8 + 4 + 4 + 4) + 5 + 4
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -134,23 +137,30 @@ class SpectralTokens(nn.Module):
             values = values.amax(-1) if lines else values.mean(-1)
             return torch.log10(values + 1e-4) * 0.5
 
-        density = torch.fft.fftshift(spectrum(x), dim=-1)
+        density = level(torch.fft.fftshift(spectrum(x), dim=-1), 2, lines=False)
         lag_spectrum = torch.fft.fft(x, n=2 * SPECTRUM)
         lags = torch.fft.ifft(lag_spectrum.real * lag_spectrum.real + lag_spectrum.imag * lag_spectrum.imag)
         correlation = mean_over_segments(lags.abs())
         correlation = correlation[:, 1 : SPECTRUM // 2 + 1] / (correlation[:, :1] + 1e-12)
+        surroundings = functional.avg_pool1d(correlation.unsqueeze(1), 33, stride=1, padding=16).squeeze(1)
         ripple = power - power.mean(dim=-1, keepdim=True)
         ripple_spectrum = torch.fft.rfft(ripple * self.taper)
         ripple_power = mean_over_segments(
             ripple_spectrum.real * ripple_spectrum.real + ripple_spectrum.imag * ripple_spectrum.imag
         )[:, :-1]
+        line_spectra = [
+            level(torch.fft.fftshift(spectrum(square), dim=-1), 4, lines=True),
+            level(torch.fft.fftshift(spectrum(square * square), dim=-1), 4, lines=True),
+            level(ripple_power, 2, lines=True),
+        ]
+        narrow_peaks = 4.0 * (correlation - surroundings)[:, 16:]
         flat = torch.cat(
             [
-                level(density, 2, lines=False),
+                density,
                 2.0 * correlation,
-                level(torch.fft.fftshift(spectrum(square), dim=-1), 4, lines=True),
-                level(torch.fft.fftshift(spectrum(square * square), dim=-1), 4, lines=True),
-                level(ripple_power, 2, lines=True),
+                *line_spectra,
+                torch.sort(density, dim=-1).values.unflatten(-1, (PIECE, -1)).mean(-1),
+                *(torch.topk(values, PIECE, dim=-1).values for values in (narrow_peaks, *line_spectra)),
                 self.quantiles(iq.reshape(batch, segments * SPECTRUM, 2)),
             ],
             dim=-1,
