@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 EMIND = ROOT / "python" / "emind"
-BLOCKS = ("windowing", "inference", "overlap_add", "receiver")
+BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder")
 NOT_IN_GRC = {"self", "engine"}  # engine is for tests and programs
 INSTALLED_BLOCKS = Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"
 FLOWGRAPHS = sorted((ROOT / "examples").glob("*.grc"))
@@ -119,11 +119,16 @@ def test_grc_parameters_are_the_constructor_s(block):
 def test_grc_offers_what_the_blocks_know():
     from emind import inference
     from emind.runtime import engine
+    from emind.storage.part_file import FLOAT32, INT16
+    from emind.storage.recording_files import FILE_FORMATS
 
-    known = {"policy": set(sys.modules[inference.__module__].POLICIES), "backend": set(engine.BACKENDS)}
+    policies = set(sys.modules[inference.__module__].POLICIES)
+    known = {"policy": policies, "backend": set(engine.BACKENDS)}
+    recorders = {"policy": policies, "file_format": set(FILE_FORMATS), "iq_format": {FLOAT32, INT16}}
     offered = {(block, p["id"]): set(p["options"]) for block in BLOCKS
                for p in description(block)["parameters"] if p["dtype"] == "enum"}
-    assert offered == {(block, name): known[name] for block in ("inference", "receiver") for name in known}
+    assert offered == {(block, name): known[name] for block in ("inference", "receiver") for name in known} | {
+        ("recorder", name): values for name, values in recorders.items()}
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -8,7 +8,7 @@ the package works without them. Where it is installed and broken, whoever asks f
 
 from importlib.util import find_spec
 
-BLOCKS = ("inference", "overlap_add", "receiver", "windowing")
+BLOCKS = ("inference", "overlap_add", "receiver", "recorder", "windowing")
 
 if find_spec("gnuradio") is None:
     __all__ = []
@@ -18,6 +18,7 @@ else:
         from .inference import inference
         from .overlap_add import overlap_add
         from .receiver import receiver
+        from .recorder import recorder
         from .windowing import windowing
     except ImportError as fault:
         _fault = fault

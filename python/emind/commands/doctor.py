@@ -23,9 +23,9 @@ from urllib.parse import unquote, urlparse
 
 OK, NOTE, FAULT = "ok", "note", "fault"  # a note is something that is missing and that not everybody needs
 PACKAGE = Path(__file__).resolve().parents[1]
-BLOCKS = ("windowing", "inference", "overlap_add", "receiver")
+BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder")
 DEFAULT_WEIGHTS = "emind-nano"
-PACKAGES = ("safetensors", "sigmf", "scipy", "matplotlib", "rich")
+PACKAGES = ("safetensors", "sigmf", "pyarrow", "scipy", "matplotlib", "rich")
 PROGRAMS_OF_GNU_RADIO = ("grcc", "gnuradio-companion", "gr_modtool")
 SET_UP = "run `make install` in the gr-emind folder and use its .venv/bin/emind"
 ANSWER_SECONDS = 120

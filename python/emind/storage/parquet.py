@@ -13,7 +13,6 @@ into memory. Samples as int16 with a scale are compressed, and so are all labels
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import zlib
@@ -29,9 +28,10 @@ from ..contract.errors import EMindError, UsageError
 from ..contract.schema import IQ, LABELS, SCHEMA_VERSION, Signal, checked_label
 from . import iq_page
 from .parquet_format import (
-    FLOAT32, FRAME, FRAME_MAGIC, FULL_SCALE, INT16, MAGIC, OPENING, OPENING_MAGIC, PART, PREFIX, arrow_schema,
-    footer_bytes, parse_footer, sync_folder)
+    FRAME, FRAME_MAGIC, MAGIC, OPENING, OPENING_MAGIC, PREFIX, arrow_schema,
+    footer_bytes, parse_footer)
 from .parquet_reader import Reader, recover
+from .part_file import FLOAT32, FULL_SCALE, INT16, PART, open_part, sync_folder, to_steps
 from .thrift import I16, I64, LIST, STRUCT, Struct
 from .thrift import encode as encode_struct
 
@@ -41,8 +41,9 @@ __all__ = ["FLOAT32", "FULL_SCALE", "INT16", "PART", "ROW_GROUP_BYTES", "Reader"
 # per cent, small enough that a batch of them fits a processor's cache share and a crash loses a tenth of a second
 # at 10 MS/s.
 ROW_GROUP_BYTES = 8 << 20
-OFF_GRID = 0.01  # steps that a value may lie beside a whole number: more is no int16 source with that scale
 FOOTER_SLACK = 4096  # bytes of a footer beside the descriptions of its row groups
+
+
 class Writer:
     """Writes signals to ``path``, which gets its name when all is written; until then it is ``<path>.part``.
 
@@ -75,7 +76,7 @@ class Writer:
             raise UsageError(f"row_group_bytes {row_group_bytes} must be at least 8 and scale {scale} above 0")
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + PART)
-        self.count = 0  # rows in finished row groups
+        self.count = self.samples = 0  # rows and samples in finished row groups
         self.size = 0  # bytes of the file so far
         self._format, self._scale, self._durable = iq_format, np.float32(scale), durable
         metadata = {"schema_version": SCHEMA_VERSION, "origin": origin, "seed": seed, "recorded": recorded,
@@ -87,7 +88,7 @@ class Writer:
         self._clear()
         self._groups: list[Struct] = []
         self._described = 0  # bytes of the row groups' descriptions
-        self._file = _open_part(self.part, self.path)
+        self._file = open_part(self.part, self.path)
         try:
             self._begin()
         except OSError as fault:
@@ -150,6 +151,7 @@ class Writer:
             self._file.truncate(begin)
             raise
         self.count += sum(len(part) for part in self._starts)
+        self.samples += self._filled
         self._clear()
 
     def discard(self) -> None:
@@ -265,48 +267,9 @@ class Writer:
         """The samples as stored, their size without compression, the compression."""
         if self._format == FLOAT32:
             return memoryview(samples.view(np.uint8)), samples.nbytes, iq_page.UNCOMPRESSED
-        values = samples.view(np.float32)
-        steps = values / self._scale
-        whole = np.rint(steps)
-        if not np.all(np.abs(steps - whole) <= OFF_GRID) or np.any((whole < -32768) | (whole > 32767)):
-            bad = int(np.flatnonzero(~(np.abs(steps - whole) <= OFF_GRID) | (whole < -32768) | (whole > 32767))[0])
-            raise EMindError(f"{self.path}: {values[bad]!r} is not a whole number of steps of {self._scale!r} within "
-                             "16 bits: state the source's own scale, or write float32")
+        whole = to_steps(samples.view(np.float32), self._scale, self.path)
         wide = whole.astype(np.int32)  # Parquet has no narrower numbers; the compression takes the zeros out again
         return pa.Codec("zstd", compression_level=1).compress(wide, asbytes=True), wide.nbytes, iq_page.ZSTD
-
-
-def _open_part(part: Path, path: Path) -> io.FileIO:
-    """The temporary file, empty and locked: it is this process's."""
-    try:
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
-    except OSError as fault:
-        raise EMindError(f"{path}: cannot be written ({fault.strerror})") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise EMindError(f"{path}: another process is writing it") from None
-    file.truncate(0)
-    return _WholeWrites(file)
-
-
-class _WholeWrites:
-    """A file whose ``write`` writes all that it is given: the system may take less of it, just before a disk is full."""
-
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
-        self.seek, self.tell, self.truncate, self.fileno, self.close = (
-            file.seek, file.tell, file.truncate, file.fileno, file.close)
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
-    def write(self, data: bytes | memoryview) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
 
 
 def _column(name: str, value: Any, rows: int) -> list:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from pathlib import Path
 
 import pyarrow as pa
 
 from ..contract.schema import COLUMNS, IQ, KINDS
+from .part_file import FLOAT32
 from .thrift import I64, LIST, STRUCT, Struct, ThriftReader
 from .thrift import encode as encode_struct
 
-FLOAT32, INT16 = "float32", "int16"
-FULL_SCALE = 1 / 32768  # value of one step of int16, as in ci16 recordings
-PART = ".part"
 MAGIC = b"PAR1"
 OPENING, FRAME = struct.Struct("<4sII"), struct.Struct("<4sIQII")
 OPENING_MAGIC, FRAME_MAGIC = b"EMHD", b"EMRG"
@@ -39,12 +35,3 @@ def footer_bytes(template: Struct, groups: list[Struct]) -> bytes:
     rows = sum(group[3][1] for group in groups)
     footer = encode_struct({**template, 3: (I64, rows), 4: (LIST, (STRUCT, groups))})
     return footer + len(footer).to_bytes(4, "little") + MAGIC
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import zlib
@@ -20,7 +19,8 @@ from ..contract.errors import EMindError, UsageError
 from ..contract.schema import COLUMNS, IQ, KINDS, LABELS, SCHEMA_VERSION, Signal
 from . import iq_page
 from .parquet_format import (
-    FRAME, FRAME_MAGIC, MAGIC, OPENING, OPENING_MAGIC, PART, PREFIX, footer_bytes, sync_folder)
+    FRAME, FRAME_MAGIC, MAGIC, OPENING, OPENING_MAGIC, PREFIX, footer_bytes)
+from .part_file import PART, file_lock, sync_folder
 from .thrift import Struct, ThriftReader
 
 
@@ -270,11 +270,7 @@ def recover(path: str | Path) -> Path | None:
         raise UsageError(f"{path}: only unfinished files (*{PART}) can be mended")
     final = path.with_suffix("")
     map_, data = _mapped(path)
-    with path.open("r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EMindError(f"{path}: another process is still writing it") from None
+    with file_lock(path) as file:
         template, groups, ends = walk_frames(path, data, check=True)
         if not groups:
             path.unlink()
