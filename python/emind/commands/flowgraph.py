@@ -24,6 +24,7 @@ from ..windowing import windowing
 
 SECTION_SAMPLES = 1 << 30  # samples that one file source reads: stream_mux counts in 32 bits
 FLOOR_PERCENTILE = 10  # of the windows' powers: what counts as the noise floor
+LEAST_ABOVE_FLOOR = 1.5  # times the floor: below it a power says nothing about signal and noise
 
 
 @dataclass(frozen=True)
@@ -167,16 +168,20 @@ class recording_flowgraph(gr.top_block):
             self.wait()
             ended.set()
 
-        self.start()
         # GNU Radio's wait() does not return on a signal: it waits in a thread, this one hears the interrupt.
-        threading.Thread(target=wait, daemon=True).start()
+        waiter = threading.Thread(target=wait, daemon=True)
         try:
+            self.start()
+            waiter.start()
             while not ended.wait(0.05):
                 if progress:
                     progress(len(self.sink.powers), self.windows)
         except KeyboardInterrupt:
             self.stop()
-            ended.wait()
+            if waiter.ident is None:  # the interrupt came while the flowgraph was starting
+                self.wait()
+            else:
+                ended.wait()
             raise
         if progress:
             progress(len(self.sink.powers), self.windows)
@@ -197,6 +202,6 @@ class recording_flowgraph(gr.top_block):
         for number, (start, count, power) in enumerate(zip(starts.tolist(), counts.tolist(), powers.tolist())):
             heads = self.sink.answers.get(number)
             if heads:
-                snr = 10 * math.log10(power / floor - 1) if power > floor > 0 else None
+                snr = 10 * math.log10(power / floor - 1) if floor > 0 and power > LEAST_ABOVE_FLOOR * floor else None
                 out.append(Answer(start, count, snr, heads))
         return out
