@@ -12,6 +12,8 @@ from pathlib import Path
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import WindowSpec
 
+from . import bench_generate, dataset
+
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
 
 
@@ -41,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument("--plot", type=Path, help="write accuracy over SNR as a picture")
     e.add_argument("--json", action="store_true", help="print the figures as JSON")
     e.set_defaults(run=evaluate)
+    d = commands.add_parser("dataset", help="make, show and check sets of signals")
+    dataset.add_arguments(d.add_subparsers(dest="dataset", metavar="WHAT", required=True))
+    b = commands.add_parser("bench", help="measure this machine")
+    benches = b.add_subparsers(dest="bench", metavar="NAME", required=True)
+    bench_generate.add_arguments(benches.add_parser(
+        "generate", help="signals a second that are drawn and written", description=bench_generate.__doc__,
+        epilog="example: emind-train bench generate --set EM-Comm --json"))
     return p
 
 
@@ -148,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"emind-train: error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("emind-train: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print("emind-train: interrupted; what is finished stays (finetune goes on with --resume)", file=sys.stderr)
         return 130
 
 

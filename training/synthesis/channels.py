@@ -90,3 +90,28 @@ def quantise(x: np.ndarray, bits: int, full_scale: float) -> np.ndarray:
         return np.clip(np.rint(v / full_scale * half - 0.5) + 0.5, -half + 0.5, half - 0.5) * (full_scale / half)
 
     return branch(x.real) + 1j * branch(x.imag)
+
+
+def noise_for(rng: Generator, x: np.ndarray, snr_db: float, on: np.ndarray | None = None) -> np.ndarray:
+    """White noise that gives ``x`` this SNR: the signal's mean power (where ``on``) over the noise's, in the whole band.
+
+    The noise of each window is scaled to its exact power, so that the label is true of the very window. ValueError for
+    a signal of zero power, which no noise can give an SNR.
+    """
+    power = float(np.mean(np.abs(x if on is None else x[on]) ** 2))
+    if not power > 0:
+        raise ValueError("a signal of zero power has no SNR")
+    noise = complex_noise(rng, len(x))
+    return noise * np.sqrt(power * db(-snr_db) / np.mean(np.abs(noise) ** 2))
+
+
+def scaled_to(x: np.ndarray, power: float) -> np.ndarray:
+    """``x`` at this mean power; zeros stay zeros."""
+    now = float(np.mean(np.abs(x) ** 2))
+    return x * np.sqrt(power / now) if now > 0 else x
+
+
+def band_noise(rng: Generator, n: int, bandwidth: float, centre: float = 0.0) -> np.ndarray:
+    """Gaussian noise of unit power confined to ``bandwidth`` around ``centre``, cycles per sample."""
+    noise = filtered(complex_noise(rng, n), lowpass(n, bandwidth / 2, 0.1 * bandwidth, centre))
+    return scaled_to(noise, 1.0)
