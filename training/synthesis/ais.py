@@ -17,7 +17,8 @@ from .recipe import Published, Recipe, iq
 
 BAUD = 9600.0
 RATE_HZ = 156_250.0
-LENGTH = 3840  # 24.6 ms: 236 of the burst's bits
+LENGTH = 3840  # 24.6 ms: 236 bits, from the ramp to the end of nearly every burst
+RAMP_BITS = 8  # before the training sequence
 EMITTERS = 112
 FLAG = np.array([0, 1, 1, 1, 1, 1, 1, 0])
 SPS = RATE_HZ / BAUD
@@ -96,12 +97,12 @@ def transmitted(rng: Generator, message: np.ndarray, h: Hardware, n: int = LENGT
     """The burst of this hardware, its first sample at the start of the power ramp; about unit power while on."""
     sps = SPS * (1 + h.clock_ppm * 1e-6)
     levels = nrzi(burst_bits(message))
-    levels = np.concatenate([np.zeros(3), np.full(6, levels[0]), levels, np.zeros(60)])
+    end = RAMP_BITS + len(levels)
+    levels = np.concatenate([np.full(RAMP_BITS, levels[0]), levels, np.full(60, levels[-1])])
     t = np.arange(n) / sps  # bits
-    end = 6.0 + len(levels) - 69 + 1.0
     ramp = 1 - (1 + h.overshoot * 4 * t / h.rise) * np.exp(-3 * t / h.rise)
     fall = np.clip(1 - (t - end), 0, 1)
-    frequency = mod.pulse_train(levels, sps, PULSE, n) * h.index / (2 * sps)
+    frequency = mod.pulse_train(levels, sps, PULSE, n, -3 * sps) * h.index / (2 * sps)
     frequency += h.settle_hz / RATE_HZ * np.exp(-t / 8)  # the synthesiser settles after the key is down
     x = np.exp(2j * np.pi * np.cumsum(frequency)) * ramp * fall * ch.phase_noise(rng, n, h.phase_noise)
     x = ch.compress(ch.iq_imbalance(x, h.gain_db, h.phase) + h.leak * (fall > 0), h.saturation, h.smoothness)

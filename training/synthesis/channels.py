@@ -92,23 +92,29 @@ def quantise(x: np.ndarray, bits: int, full_scale: float) -> np.ndarray:
     return branch(x.real) + 1j * branch(x.imag)
 
 
+def power(x: np.ndarray) -> float:
+    """Mean power."""
+    return float(np.vdot(x, x).real) / len(x)
+
+
 def noise_for(rng: Generator, x: np.ndarray, snr_db: float, on: np.ndarray | None = None) -> np.ndarray:
     """White noise that gives ``x`` this SNR: the signal's mean power (where ``on``) over the noise's, in the whole band.
 
     The noise of each window is scaled to its exact power, so that the label is true of the very window. ValueError for
     a signal of zero power, which no noise can give an SNR.
     """
-    power = float(np.mean(np.abs(x if on is None else x[on]) ** 2))
-    if not power > 0:
+    signal = power(x if on is None else x[on]) if on is None or on.any() else 0.0
+    if not signal > 0:
         raise ValueError("a signal of zero power has no SNR")
-    noise = complex_noise(rng, len(x))
-    return noise * np.sqrt(power * db(-snr_db) / np.mean(np.abs(noise) ** 2))
+    noise = rng.standard_normal(2 * len(x)).view(complex)
+    noise *= np.sqrt(signal * db(-snr_db) / power(noise))
+    return noise
 
 
-def scaled_to(x: np.ndarray, power: float) -> np.ndarray:
+def scaled_to(x: np.ndarray, wanted: float) -> np.ndarray:
     """``x`` at this mean power; zeros stay zeros."""
-    now = float(np.mean(np.abs(x) ** 2))
-    return x * np.sqrt(power / now) if now > 0 else x
+    now = power(x)
+    return x * np.sqrt(wanted / now) if now > 0 else x
 
 
 def band_noise(rng: Generator, n: int, bandwidth: float, centre: float = 0.0) -> np.ndarray:

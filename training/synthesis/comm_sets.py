@@ -99,7 +99,7 @@ def em_denoise_signal(rng: Generator, item: int) -> list[Signal]:
 
 
 def spectrum_sensing(rng: Generator, item: int) -> list[Signal]:
-    """Signal or noise, 1,024 samples at 20 MHz, SNR -20 to 10 dB by 2; as many windows of noise as of signal.
+    """Spectrum-Sensing: signal or noise, 1,024 samples at 20 MHz, SNR -20 to 10 dB by 2; as many windows of noise as of signal.
 
     ``infer_class`` is "signal" or "noise"; a signal is one of EM-Comm's. The noise has unit power in both, so that an
     energy detector that knows it is a fair baseline.
@@ -118,7 +118,7 @@ ANOMALIES = ("normal", "single-tone", "multi-tone", "aliased-10MHz", "aliased-30
 
 
 def anomaly(rng: Generator, item: int) -> list[Signal]:
-    """Anomalies on a QPSK link: 1,024 samples at 40 MHz, ISR -20, -10 or 0 dB; ``infer_class`` names the anomaly.
+    """Anomaly: anomalies on a QPSK link, 1,024 samples at 40 MHz, ISR -20, -10 or 0 dB; ``infer_class`` names the anomaly.
 
     After SpectrumFM's measurement at 2.9 GHz: QPSK of 20 MHz; a tone, or 2 to 5, sweeping +-10 MHz; a QPSK signal of
     10 MHz anywhere within +-15 MHz, or of 30 MHz. Chosen: roll-off 0.35 for all of them, a sweep in 5 to 50

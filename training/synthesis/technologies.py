@@ -77,7 +77,7 @@ MAKE = {"LTE": lte, "Wi-Fi": wifi, "DVB-T": dvb_t}
 
 
 def wireless_technology(rng: Generator, item: int) -> list[Signal]:
-    """LTE, Wi-Fi or DVB-T, 1,024 samples at 20 MHz, SNR -6 to 12 dB by 2 (the range of the recorded set it stands for).
+    """Wireless-Technology: LTE, Wi-Fi or DVB-T, 1,024 samples at 20 MHz, SNR -6 to 12 dB by 2 (as recorded sets have).
 
     The name of the technology stands in ``infer_class``, and "OFDM" in ``modulation``. One rate for all three, so that
     the rate gives nothing away. Chosen: a channel of up to 5 echoes within 50 ns to 1 microsecond, a carrier offset
