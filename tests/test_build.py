@@ -170,5 +170,5 @@ def test_classes_of_mixtures_are_those_of_their_parts(tmp_path):
 def test_the_page_of_the_documentation_is_that_of_the_recipes():
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     for recipe in SETS.values():
-        assert inspect.getdoc(recipe.draw) in text, f"{recipe.name}: write docs/datasets.md anew (its first lines say how)"
+        assert inspect.getdoc(recipe.draw) in text, f"{recipe.name}: write docs/datasets.md anew"
         assert f"| {recipe.name} | " in text and f"| {recipe.full:,} |" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,13 +96,17 @@ def contents_table(path: Path, made: Contents) -> Table:
     return out
 
 
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
 def _markdown(head: tuple[str, ...], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows]) + "\n"
 
 
 def page(recipes: list[Recipe], made: dict[str, Contents], size: str, seed: int) -> str:
-    """The page of the documentation: the tables, then each set's own words on what was chosen where sources are silent."""
+    """The page of the documentation: tables, then each set's own words on what was chosen where sources are silent."""
     rows = []
     for recipe in recipes:
         p = recipe.published
@@ -116,25 +121,28 @@ def page(recipes: list[Recipe], made: dict[str, Contents], size: str, seed: int)
     notes = [f"### {recipe.name}\n\n{inspect.getdoc(recipe.draw)}\n"
              + (f"\nRows: {recipe.note}.\n" if recipe.note else "") for recipe in recipes]
     names = "all" if len(recipes) > 1 else recipes[0].name
+    build = f"emind-train dataset build {names} --size {size} --seed {seed} --document docs/datasets.md"
     return "\n".join([
         "# The generated sets\n",
-        f"Written by `emind-train dataset build {names} --size {size} --seed {seed} --document docs/datasets.md`; not "
-        "edited by hand.\n",
+        _paragraph(f"Written by `{build}`; not edited by hand."),
         "## What was made, beside Tables I and IV of the EMind paper\n",
-        "Left of `paper` what the files hold, right of it what the paper prints. `--size full` makes as many items as "
-        "the last column says. Sets whose name ends in `-regen` are made from a published recipe and are not the "
-        "original data. Sets without a table are not the paper's.\n",
+        _paragraph(
+            "Left of `paper` what the files hold, right of it what the paper prints. `--size full` makes as many items "
+            "as the last column says. Sets whose name ends in `-regen` are made from a published recipe and are not "
+            "the original data. Sets without a table are not the paper's."),
         _markdown((*HEAD, *(f"paper: {name}" for name in PAPER), "items of full"), rows),
         "## Attributes, beside Table III\n",
-        "Signals that have the attribute, of all sets above; the paper's counts cover its 14 pretraining sets, ten of "
-        "them public recordings, of which none is generated here.\n",
+        _paragraph(
+            "Signals that have the attribute, of all sets above; the paper's counts cover its 14 pretraining sets, ten "
+            "of them public recordings, of which none is generated here."),
         _markdown(("attribute", f"here, {size}", "paper"), filled),
         _markdown(("samples a signal", f"here, {size}", "paper"), counts),
         "## Rows that belong together\n",
-        "Rows that share the text before a colon in `transmission_id` belong together, and a split must keep them on one "
-        "side: a mixture (`17:mix`) and its clean sources (`17:source1`, `17:source2`), a noisy signal (`17:noisy`) and "
-        "its clean self (`17:clean`). Without a colon the whole text is what rows share: the clean window of AWGN-7, the "
-        "run of RML2016.10A-regen. `synthesis.recipe.linked` takes it apart.\n",
+        _paragraph(
+            "Rows that share the text before a colon in `transmission_id` belong together, and a split must keep them "
+            "on one side: a mixture (`17:mix`) and its clean sources (`17:source1`, `17:source2`), a noisy signal "
+            "(`17:noisy`) and its clean self (`17:clean`). Without a colon the whole text is what rows share: the "
+            "clean window of AWGN-7, the run of RML2016.10A-regen. `synthesis.recipe.linked` takes it apart."),
         "## How each set is made\n",
         *notes,
     ])

@@ -48,7 +48,7 @@ def stuffed(bits: np.ndarray) -> np.ndarray:
 def position_report(rng: Generator) -> np.ndarray:
     """168 bits of message 1 as they are sent: each octet's least significant bit first.
 
-    Everything but the message's type is random, the ship's number too, so that an emitter is known by its hardware only.
+    Everything but the type is random, the ship's number too, so that an emitter is known by its hardware only.
     """
     bits = np.concatenate([[0, 0, 0, 0, 0, 1], rng.integers(0, 2, 162)])
     return bits.reshape(-1, 8)[:, ::-1].ravel()

@@ -98,7 +98,7 @@ def power(x: np.ndarray) -> float:
 
 
 def noise_for(rng: Generator, x: np.ndarray, snr_db: float, on: np.ndarray | None = None) -> np.ndarray:
-    """White noise that gives ``x`` this SNR: the signal's mean power (where ``on``) over the noise's, in the whole band.
+    """White noise that gives ``x`` this SNR: its mean power (where ``on``) over the noise's, in the whole band.
 
     The noise of each window is scaled to its exact power, so that the label is true of the very window. ValueError for
     a signal of zero power, which no noise can give an SNR.

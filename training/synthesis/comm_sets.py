@@ -74,7 +74,8 @@ def em_comm(rng: Generator, item: int) -> list[Signal]:
     n = LENGTH + 2 * EDGE
     x = ch.iq_imbalance(modulated(rng, name, n), rng.normal(0, 0.2), rng.normal(0, 0.02))
     if rng.random() < 1 / 3:
-        x = ch.filtered(x, ch.multipath(rng, n, rng.uniform(0.5, 3), int(rng.integers(1, 5)), 10 ** rng.uniform(0.3, 2)))
+        spread, echoes, k_factor = rng.uniform(0.5, 3), int(rng.integers(1, 5)), 10 ** rng.uniform(0.3, 2)
+        x = ch.filtered(x, ch.multipath(rng, n, spread, echoes, k_factor))
     x = ch.shift(x, rng.uniform(-20e3, 20e3) / RATE_HZ, rng.uniform(0, 2 * np.pi))[EDGE:-EDGE]
     x = ch.scaled_to(x, 1.0)
     return [Signal(iq(x + ch.noise_for(rng, x, snr)), "EM-Comm", RATE_HZ, snr=snr, modulation=name)]
@@ -99,9 +100,9 @@ def em_denoise_signal(rng: Generator, item: int) -> list[Signal]:
 
 
 def spectrum_sensing(rng: Generator, item: int) -> list[Signal]:
-    """Spectrum-Sensing: signal or noise, 1,024 samples at 20 MHz, SNR -20 to 10 dB by 2; as many windows of noise as of signal.
+    """Spectrum-Sensing: signal or noise, 1,024 samples at 20 MHz, SNR -20 to 10 dB by 2.
 
-    ``infer_class`` is "signal" or "noise"; a signal is one of EM-Comm's. The noise has unit power in both, so that an
+    As many windows of noise as of signal. ``infer_class`` is "signal" or "noise"; a signal is one of EM-Comm's. The noise has unit power in both, so that an
     energy detector that knows it is a fair baseline.
     """
     kind, snr, name = cell(item, ("signal", "noise"), range(-20, 12, 2), MODULATIONS)
@@ -118,9 +119,9 @@ ANOMALIES = ("normal", "single-tone", "multi-tone", "aliased-10MHz", "aliased-30
 
 
 def anomaly(rng: Generator, item: int) -> list[Signal]:
-    """Anomaly: anomalies on a QPSK link, 1,024 samples at 40 MHz, ISR -20, -10 or 0 dB; ``infer_class`` names the anomaly.
+    """Anomaly: anomalies on a QPSK link, 1,024 samples at 40 MHz, ISR -20, -10 or 0 dB.
 
-    After SpectrumFM's measurement at 2.9 GHz: QPSK of 20 MHz; a tone, or 2 to 5, sweeping +-10 MHz; a QPSK signal of
+    ``infer_class`` names the anomaly. After SpectrumFM's measurement at 2.9 GHz: QPSK of 20 MHz; a tone, or 2 to 5, sweeping +-10 MHz; a QPSK signal of
     10 MHz anywhere within +-15 MHz, or of 30 MHz. Chosen: roll-off 0.35 for all of them, a sweep in 5 to 50
     microseconds, the rate (the least that holds +-15 MHz with room for a filter), SNR 20 dB of the wanted signal over
     the noise in 40 MHz. ISR is the interferer's power over the wanted signal's.

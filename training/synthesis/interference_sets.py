@@ -147,8 +147,8 @@ def comm_interference(rng: Generator, kind: str, n: int) -> np.ndarray:
 def em_infer_comm(rng: Generator, item: int) -> list[Signal]:
     """EM-Infer-Comm: 9 classes, 1,024 samples at 20 MHz, SNR -20 to 20 dB by 2.
 
-    The paper does not name the nine: these are what a monitoring station meets on a digital link (`COMM_CLASSES`, "none"
-    among them). The link is QPSK or 16QAM of 1.25 to 5 Mbaud; SNR is the link's power over the noise's, ISR the
+    The paper does not name the nine: these are what a monitoring station meets on a digital link (`COMM_CLASSES`,
+    "none" among them). The link is QPSK or 16QAM of 1.25 to 5 Mbaud; SNR is the link's power over the noise's, ISR the
     interference's over the link's, -5 to 15 dB.
     """
     kind, snr = cell(item, COMM_CLASSES, range(-20, 22, 2))

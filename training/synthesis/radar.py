@@ -35,7 +35,7 @@ TANGENT = 1.2  # bend of the non-linear sweep: 0 is a straight line
 
 @dataclass(frozen=True)
 class Waveform:
-    """``at(t)`` gives the pulse at times t (samples since its start); ``width`` samples, ``bandwidth`` cycles/sample."""
+    """``at(t)``: the pulse at times t, samples since its start. ``width`` samples, ``bandwidth`` cycles per sample."""
 
     name: str
     width: float
@@ -119,7 +119,7 @@ def coded(name: str, width: float, chips: np.ndarray) -> Waveform:
 
 
 def waveform(rng: Generator, name: str, width: float, bandwidth: float) -> Waveform:
-    """A pulse of a named kind. Codes take the length whose chip rate comes nearest to ``bandwidth``, sweeps a direction."""
+    """A pulse of a named kind. Codes take the length whose chip rate is nearest to ``bandwidth``, sweeps a direction."""
     wanted = width * bandwidth
 
     def nearest(lengths) -> int:

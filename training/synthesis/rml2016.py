@@ -53,7 +53,7 @@ def _gnuradio():
     try:
         from gnuradio import analog, blocks, channels, digital, filter, gr
     except ImportError as fault:
-        raise EMindError(f"RML2016.10A-regen is made by GNU Radio's blocks, which cannot be imported ({fault})") from None
+        raise EMindError(f"RML2016.10A-regen needs GNU Radio, which cannot be imported ({fault})") from None
     return analog, blocks, channels, digital, filter, gr
 
 
@@ -111,8 +111,8 @@ def rml2016_10a(rng: Generator, item: int) -> list[Signal]:
 
     50 runs a class and label x 20 windows = the 220,000 of the original, which cut some 40 windows from each of fewer
     runs. ``transmission_id`` is the run. Windows start at U{50..500} and hop U{128..5 % of the run}; each is divided by
-    the sum of its magnitudes. Text and audio are generated (the original's are not free to pass on). AM-SSB is faithful:
-    its carrier is sin(0), so the class is noise only.
+    the sum of its magnitudes. Text and audio are generated (the original's are not free to pass on). AM-SSB is
+    faithful: its carrier is sin(0), so the class is noise only.
 
     Flaws of the original, kept: ``snr`` is a label, not the true SNR (``noise_amp`` = 10**(-snr/10) is a standard
     deviation and the signal's power differs by class); the channel's seed is the same in every run; the channel's

@@ -61,7 +61,7 @@ def wifi(rng: Generator, n: int) -> np.ndarray:
 
 
 def dvb_t(rng: Generator, n: int) -> np.ndarray:
-    """8 MHz, 2K mode: 1,705 carriers at 64/7 MHz, guard 1/32 to 1/4, scattered pilots every twelfth carrier, 4/3 high."""
+    """8 MHz, 2K mode: 1,705 carriers at 64/7 MHz, guard 1/32 to 1/4, every twelfth carrier a pilot, 4/3 high."""
     symbols, guard = 3, int(2048 * rng.choice([1 / 32, 1 / 16, 1 / 8, 1 / 4]))
     carriers = _carriers(rng, (symbols, 1705))
     first = int(rng.integers(4))
