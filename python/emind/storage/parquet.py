@@ -28,10 +28,9 @@ from ..contract.errors import EMindError, UsageError
 from ..contract.schema import IQ, LABELS, SCHEMA_VERSION, Signal, checked_label
 from . import iq_page
 from .parquet_format import (
-    FRAME, FRAME_MAGIC, MAGIC, OPENING, OPENING_MAGIC, PREFIX, arrow_schema,
-    footer_bytes, parse_footer)
+    FRAME, FRAME_MAGIC, MAGIC, OPENING, OPENING_MAGIC, PREFIX, arrow_schema, footer_bytes, parse_footer)
 from .parquet_reader import Reader, recover
-from .part_file import FLOAT32, FULL_SCALE, INT16, PART, open_part, sync_folder, to_steps
+from .part_file import FLOAT32, FULL_SCALE, INT16, PART, keep_room, open_part, sync_data, sync_folder, to_steps
 from .thrift import I16, I64, LIST, STRUCT, Struct
 from .thrift import encode as encode_struct
 
@@ -117,7 +116,7 @@ class Writer:
         done = 0
         while done < rows:
             room = (self._limit - self._filled) // length
-            if room == 0 and self._filled:
+            if room <= 0 and self._filled:
                 self.flush()
                 continue
             count = max(1, min(room, rows - done))
@@ -164,8 +163,7 @@ class Writer:
             self.flush()
             self.finish()
         except OSError as fault:
-            raise EMindError(f"{self.path}: cannot be written ({fault.strerror}); {self.count} rows are in "
-                             f"{self.part.name}") from None
+            raise EMindError(f"{self.path}: cannot be written ({fault.strerror})") from None
 
     def finish(self) -> None:
         """The footer and the final name, without what is pending."""
@@ -191,10 +189,14 @@ class Writer:
         return self
 
     def __exit__(self, kind, fault, trace) -> None:
-        if kind is None:
-            self.close()
-        else:
+        try:
+            if kind is None:
+                self.close()
+                return
+        finally:
             self.abort()
+        if isinstance(fault, OSError):
+            raise EMindError(f"{self.path}: cannot be written ({fault.strerror})") from None
 
     def _clear(self) -> None:
         self._filled = 0
@@ -214,7 +216,8 @@ class Writer:
             pa.array(self._labels[name] if rows else [None], self._schema.field(name).type) for name in LABELS
         ], schema=self._schema)
         out = io.BytesIO()
-        pq.write_table(table, out, compression="zstd", compression_level=3, row_group_size=max(rows, 1))
+        pq.write_table(table, out, compression="zstd", compression_level=3, row_group_size=max(rows, 1),
+                       write_page_checksum=True)
         data = out.getvalue()
         footer = parse_footer(data)
         return footer, footer[4][1][1][0][1][1][1][0], data
@@ -252,7 +255,7 @@ class Writer:
         try:
             self._keep_room()
             if self._durable:
-                os.fdatasync(self._file.fileno())
+                sync_data(self._file)
         except OSError:
             self._groups.pop()
             self._described -= len(description)
@@ -261,7 +264,7 @@ class Writer:
 
     def _keep_room(self) -> None:
         """Claim the space that the footer will take, so that a disk that fills up cannot keep it from being written."""
-        os.posix_fallocate(self._file.fileno(), self.size, self._described + FOOTER_SLACK)
+        keep_room(self._file, self.size, self._described + FOOTER_SLACK)
 
     def _encoded(self, samples: np.ndarray) -> tuple[memoryview | bytes, int, int]:
         """The samples as stored, their size without compression, the compression."""

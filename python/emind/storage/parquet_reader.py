@@ -71,7 +71,8 @@ class Reader:
             whole = MAGIC + footer_bytes(template, groups)
             metadata = pq.read_metadata(pa.BufferReader(whole))
         try:
-            self._file = pq.ParquetFile(self.path, metadata=metadata, memory_map=True, pre_buffer=False)
+            self._file = pq.ParquetFile(self.path, metadata=metadata, memory_map=True,
+                                        page_checksum_verification=True)
         except (pa.ArrowException, OSError) as fault:
             raise EMindError(f"{self.path}: not readable as Parquet ({_first_line(fault)})") from None
         self.metadata = _metadata(self._file)
@@ -110,7 +111,10 @@ class Reader:
         if IQ in names:
             raise UsageError("columns() gives labels; iterate or use blocks() for iq")
         table = self.table(names)
-        return {name: _values(table.column(name), KINDS[name]) for name in names}
+        try:
+            return {name: _values(table.column(name), KINDS[name]) for name in names}
+        except (pa.ArrowException, ValueError, IndexError) as fault:
+            raise EMindError(f"{self.path}: the columns cannot be read ({_first_line(fault)})") from None
 
     def where(self, **filters: Any) -> np.ndarray:
         """Numbers of the rows whose labels are as asked, without reading ``iq``.
@@ -143,7 +147,10 @@ class Reader:
     def __iter__(self) -> Iterator[Signal]:
         for group in range(self.row_groups):
             block = self.block(group)
-            labels = self._file.read_row_group(group, columns=list(LABELS), use_threads=False).to_pylist()
+            try:
+                labels = self._file.read_row_group(group, columns=list(LABELS), use_threads=False).to_pylist()
+            except (pa.ArrowException, OSError, ValueError, IndexError) as fault:
+                raise EMindError(f"{self.path}: row group {group} cannot be read ({_first_line(fault)})") from None
             for index, fields in enumerate(labels):
                 yield Signal(block.row(index), **fields)
 

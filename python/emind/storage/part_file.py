@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +12,14 @@ import numpy as np
 
 from ..contract.errors import EMindError
 
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ModuleNotFoundError:  # not on Windows: there nothing keeps two programs from one file
+    LOCK_EX = LOCK_NB = 0
+
+    def flock(file, operation: int) -> None:
+        pass
+
 PART = ".part"
 FLOAT32, INT16 = "float32", "int16"
 FULL_SCALE = 1 / 32768  # value of one step of int16, as in ci16 recordings
@@ -22,11 +29,11 @@ OFF_GRID = 0.01  # steps that a value may lie beside a whole number: more is no 
 def open_part(part: Path, path: Path) -> WholeWrites:
     """The temporary file of ``path``, empty and locked: it is this process's. EMindError where that cannot be."""
     try:
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "r+b", buffering=0)
     except OSError as fault:
         raise EMindError(f"{path}: cannot be written ({fault.strerror})") from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(file, LOCK_EX | LOCK_NB)
     except OSError:
         file.close()
         raise EMindError(f"{path}: another process is writing it") from None
@@ -61,14 +68,27 @@ def file_lock(part: Path) -> Iterator[io.BufferedRandom]:
         raise EMindError(f"{part}: cannot be mended ({fault.strerror})") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, LOCK_EX | LOCK_NB)
         except OSError:
             raise EMindError(f"{part}: another process is still writing it") from None
         yield file
 
 
+def keep_room(file: WholeWrites, size: int, count: int) -> None:
+    """Claims ``count`` bytes behind byte ``size`` of a file. OSError where the disk is full; nothing where it cannot."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), size, count)
+
+
+def sync_data(file: WholeWrites) -> None:
+    """What was written survives a power failure."""
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Makes a rename survive a power failure."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
