@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 from emind_training.synthesis import awgn7, rml2016
+from emind_training.synthesis import modulators as mod
 from emind_training.synthesis.sets import SETS
 
 GNU_RADIO = importlib.util.find_spec("gnuradio") is not None
@@ -17,6 +18,14 @@ def power(x):
 
 def frequency(x):
     return np.angle(x[1:] * x[:-1].conj()) / (2 * np.pi)
+
+
+def alike(x, y):
+    """Greatest correlation coefficient of the middle of ``y`` with any stretch of ``x``."""
+    y = y[len(y) // 4 : 3 * len(y) // 4]
+    found = np.abs(np.correlate(x, y, "valid"))
+    at = int(found.argmax())
+    return found[at] / np.linalg.norm(x[at : at + len(y)]) / np.linalg.norm(y)
 
 
 # ---------------------------------------------------------------------------------------------------- AWGN-7
@@ -118,3 +127,21 @@ class TestRml2016:
     def test_the_text_is_whitened(self):
         bits = rml2016.text_bits(np.random.default_rng(0), 40_000)
         assert bits.mean() == pytest.approx(0.5, abs=0.08)
+
+    def test_our_linear_modulator_makes_the_waveform_of_gnu_radios(self):
+        rng = np.random.default_rng(3)
+        theirs = rml2016.modulated(rng, "QPSK", 2_000)
+        bits = rml2016.text_bits(np.random.default_rng(3), 2_000).reshape(-1, 2)
+        symbols = mod.psk(4)[bits @ [2, 1]]
+        ours = mod.linear(symbols, 8, mod.root_raised_cosine(0.35), len(theirs))
+        assert alike(ours, theirs) > 0.9999
+
+    @pytest.mark.parametrize("bt", [0.3, 0.5])
+    def test_our_gaussian_fsk_makes_the_waveform_of_gnu_radios(self, bt):
+        from gnuradio import blocks, digital
+
+        bits = np.random.default_rng(0).integers(0, 2, 400)
+        source = blocks.vector_source_b(np.packbits(bits).tolist())
+        theirs = rml2016._run(source, digital.gfsk_mod(16, sensitivity=np.pi / 2 / 16, bt=bt))
+        ours = mod.frequency_shift(2.0 * bits - 1, 16, 0.5, mod.gaussian(bt), len(theirs))
+        assert alike(frequency(ours), frequency(theirs)) > 0.999
