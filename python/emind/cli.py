@@ -13,6 +13,8 @@ from .contract.errors import EMindError
 # name, what it does, an example
 COMMANDS = (
     ("classify", "name the signals in a recording", "emind classify capture.sigmf-meta --json answers.jsonl"),
+    ("record", "record labelled samples from a USRP or a recording",
+     "emind record take --freq 868.3e6 --rate 1e6 --seconds 10 --label modulation=LoRa"),
     ("doctor", "tell what is installed, what is wrong and how to mend it", "emind doctor"),
     ("bench", "measure speed on this machine", "emind bench realtime --seconds 5"),
     ("weights", "list weights files and show what one holds", "emind weights show emind-nano"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +68,7 @@ class recorder(gr.sync_block):
     path: folder and beginning of the file names
     file_format: ``parquet``, ``sigmf`` or ``both``
     sample_rate: samples a second where no tag tells, 0 if unknown
+    center_freq: centre frequency in Hz where no tag tells, 0 if unknown; SigMF states it
     length: samples a row
     windows: the input is vectors of ``length`` samples, from :class:`windowing` or :class:`inference`
     labels: dict of columns, such as ``{"dataset_name": "garden", "modulation": "QPSK"}``; None: no labels
@@ -91,6 +91,7 @@ class recorder(gr.sync_block):
         path: str = "recording",
         file_format: str = "parquet",
         sample_rate: float = 0.0,
+        center_freq: float = 0.0,
         length: int = 1024,
         windows: bool = False,
         labels: dict | None = None,
@@ -121,7 +122,8 @@ class recorder(gr.sync_block):
         self._files = RecordingFiles(**self._files_options)
         item = (np.complex64, (length,)) if windows else np.complex64
         gr.sync_block.__init__(self, "emind_recorder", in_sig=[item], out_sig=None)
-        self._sample_rate, self._length, self._windows = sample_rate, length, windows
+        self._sample_rate, self._center_freq = sample_rate, center_freq
+        self._length, self._windows = length, windows
         self._from_tags, self._policy = from_tags, policy
         self._capacity = max(2 * length, int(queue_mb * 1e6 / 8))
         self._thread: RecorderThread | None = None
@@ -158,8 +160,8 @@ class recorder(gr.sync_block):
         for text in self._files.recover():
             self.logger.warn(text)
         self._thread = RecorderThread(self._files, self._length, self._capacity, self._labels)
-        if self._sample_rate:
-            self._thread.mark(0, Mark(stretch=Stretch(self._sample_rate)))
+        if self._sample_rate or self._center_freq:
+            self._thread.mark(0, Mark(stretch=self._stretch(self._continuity.state)))
         self._thread.start()
         return True
 
@@ -227,7 +229,7 @@ class recorder(gr.sync_block):
         for item in sorted(readings):
             state = self._continuity.observe(first + item, **readings[item])
             if state is not None:
-                marks.append((position + min(item, taken), Mark(stretch=_stretch(state), gap=state.gap)))
+                marks.append((position + min(item, taken), Mark(stretch=self._stretch(state), gap=state.gap)))
         for at, mark in sorted(marks, key=lambda one: one[0]):
             thread.mark(at, mark)
 
@@ -238,10 +240,13 @@ class recorder(gr.sync_block):
             self.logger.warn(str(fault))
             return None
         valid = anchor.valid if taken and anchor.valid < self._length else None
-        state = anchor.state
-        if math.isnan(state.rate) and self._sample_rate:
-            state = replace(state, rate=self._sample_rate)
-        return Mark(stretch=_stretch(state), gap=state.gap, valid=valid)
+        return Mark(stretch=self._stretch(anchor.state), gap=anchor.state.gap, valid=valid)
+
+    def _stretch(self, state: StreamState) -> Stretch:
+        """What is known from a sample on; where no tag told, what the parameters say."""
+        rate = self._sample_rate if math.isnan(state.rate) else state.rate
+        freq = self._center_freq if math.isnan(state.freq) else state.freq
+        return Stretch(rate or None, freq or None, None if state.time is None else moment(*state.time))
 
     def _take_labels(self, message: pmt.pmt_base) -> None:
         """A message with labels; what cannot be a label is said in the log and changes nothing."""
@@ -305,11 +310,3 @@ def _number(value: pmt.pmt_base) -> float:
         return math.nan
     number = float(pmt.to_python(value))
     return number if math.isfinite(number) else math.nan
-
-
-def _stretch(state: StreamState) -> Stretch:
-    return Stretch(
-        None if math.isnan(state.rate) else state.rate,
-        None if math.isnan(state.freq) else state.freq,
-        None if state.time is None else moment(*state.time),
-    )
