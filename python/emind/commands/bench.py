@@ -8,7 +8,10 @@ import importlib
 from ..contract.errors import EMindError
 
 # name, module, what it measures
-BENCHES = (("realtime", "emind_benchmarks.realtime", "windows a second through the GNU Radio block"),)
+BENCHES = (
+    ("realtime", "emind_benchmarks.realtime", "windows a second through the GNU Radio block"),
+    ("storage", "emind_benchmarks.storage", "reading Parquet, and recording"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
