@@ -175,6 +175,10 @@ class Writer:
         self._file.close()
         sync_folder(self.path.parent)
 
+    def descriptor(self) -> int:
+        """The open file, as a descriptor of the caller's own: for forcing it to the disk from another thread."""
+        return os.dup(self._file.fileno())
+
     def abort(self) -> None:
         """Remove what was written."""
         if not self._file.closed:

@@ -174,6 +174,7 @@ class RecorderThread:
             self._changed.notify_all()
         if self._clock() >= self._due:
             self._files.flush()
+            self._files.sync()
             self._due = self._clock() + FLUSH_S
         return not last
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ class RecordingFiles:
     def __init__(
         self, base: str | Path, *, file_format: str = PARQUET, rotate_bytes: float = 0, rotate_s: float = 0,
         iq_format: str = FLOAT32, scale: float = FULL_SCALE, row_group_bytes: int | None = None,
-        durable: bool = True, now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.time,
     ) -> None:
         if file_format not in FILE_FORMATS:
             raise UsageError(f"unknown file_format {file_format!r}: use {', '.join(FILE_FORMATS)}")
@@ -67,8 +69,8 @@ class RecordingFiles:
         self._rotate_bytes, self._rotate_s, self._now = rotate_bytes, rotate_s, now
         self._formats = {PARQUET, SIGMF} if file_format == BOTH else {file_format}
         self._common = {"iq_format": iq_format, "scale": scale}
-        self._parquet_only = {"durable": durable} | ({} if row_group_bytes is None else {
-            "row_group_bytes": row_group_bytes})
+        self._parquet_only = {} if row_group_bytes is None else {"row_group_bytes": row_group_bytes}
+        self._syncing: threading.Thread | None = None
         self._stretch = Stretch()
         self._number = 0
         self._parquet: Any = None
@@ -141,6 +143,18 @@ class RecordingFiles:
         if self._sigmf:
             self._sigmf.flush()
         self._count()
+
+    def sync(self) -> None:
+        """Begin to force what is in the files to the disk, for power failures; does not wait for it.
+
+        Waiting after each row group would halve the speed. What goes wrong shows when the file is finished.
+        """
+        if self._syncing is not None and self._syncing.is_alive():
+            return
+        descriptors = [writer.descriptor() for writer in (self._parquet, self._sigmf) if writer is not None]
+        if descriptors:
+            self._syncing = threading.Thread(target=_sync, args=(descriptors,), name="emind-sync", daemon=True)
+            self._syncing.start()
 
     def rotate(self) -> None:
         """Finish the open files; the next sample goes into new ones."""
@@ -252,6 +266,16 @@ def recover_file(part: Path) -> Path | None:
 
         return recover(part)
     raise UsageError(f"{part}: is not an unfinished recording (*{PARQUET_SUFFIX}{PART}, *{DATA_SUFFIX}{PART})")
+
+
+def _sync(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        try:
+            os.fsync(descriptor)
+        except OSError:  # the writer meets the same fault when it finishes the file
+            pass
+        finally:
+            os.close(descriptor)
 
 
 def moment(whole: int, fraction: float) -> datetime | None:

@@ -130,6 +130,10 @@ class SigmfWriter:
         """Let go of the files under their temporary names, for :func:`recover_sigmf`."""
         self._file.close()
 
+    def descriptor(self) -> int:
+        """The open file, as a descriptor of the caller's own: for forcing it to the disk from another thread."""
+        return os.dup(self._file.fileno())
+
     def abort(self) -> None:
         """Remove what was written."""
         if not self._file.closed:
