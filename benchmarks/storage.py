@@ -26,7 +26,7 @@ ROW = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--folder", metavar="DIR", help="where files are written and removed (default: a temporary one)")
+    parser.add_argument("--folder", metavar="DIR", help="where files are written and removed again (default: a new one)")
     parser.add_argument("--megabytes", type=float, default=256.0, metavar="MB", help="of samples a file (default: 256)")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S",
                         help="of the steady run; 0: leave it out (default: 10)")
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from emind.contract.errors import UsageError
 
     if not options.megabytes >= 1 or not options.seconds >= 0:
-        raise UsageError(f"--megabytes {options.megabytes:g} must be at least 1, --seconds {options.seconds:g} at least 0")
+        raise UsageError(f"--megabytes {options.megabytes:g} and --seconds {options.seconds:g} must be at least 1 and 0")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         figures = measure(Path(folder), int(options.megabytes * 1e6) // (8 * ROW), options.seconds)
     if options.json:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--files", choices=FILE_FORMATS, default="parquet", help="default: parquet")
     what.add_argument("--length", type=int, default=1024, metavar="N", help="samples a row (default: 1024)")
     what.add_argument("--iq", choices=(FLOAT32, INT16), default=FLOAT32,
-                      help="samples as 32-bit floats, or as 16-bit integers where the source has no more (default: float32)")
+                      help="samples as 32-bit floats (default), or as 16-bit integers where the source has no more")
     what.add_argument("--rotate-mb", type=float, default=1024.0, metavar="MB",
                       help="a new file after so many megabytes; 0: never (default: 1024)")
     what.add_argument("--rotate-s", type=float, default=0.0, metavar="S", help="a new file after so many seconds")

@@ -1,10 +1,10 @@
 """The pages of the column ``iq``: a row group's samples as one Parquet data page, and back without copying.
 
 In Parquet, a list of [I, Q] pairs is its numbers one after another, and for each number a repetition level (2 bits)
-that says what begins with it: 0 a row, 1 a pair, 2 nothing. So the levels of a pair are 1 2, and 0 2 where a row begins:
-a byte holds the levels of two samples. General Parquet libraries decode such levels one by one and reach half a
-gigabyte a second; this module writes and finds them a byte at a time, and the numbers themselves lie in the file as they
-lie in memory. Any Parquet reader reads these pages.
+that says what begins with it: 0 a row, 1 a pair, 2 nothing. So the levels of a pair are 1 2, and 0 2 where a row
+begins: a byte holds the levels of two samples. General Parquet libraries decode such levels one by one and reach half
+a gigabyte a second; this module writes and finds them a byte at a time, and the numbers themselves lie in the file as
+they lie in memory. Any Parquet reader reads these pages.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def find_page(data: memoryview, offset: int, size: int, rows: int) -> PageLayout
         check = header[4][1] & 0xFFFFFFFF, begin, stored
     body = begin + repetition + definition
     plain = header[2][1] - repetition - definition
-    return PageLayout(body, stored - repetition - definition, plain, bool(fields.get(7, (FALSE, True))[1]), starts, check)
+    compressed = bool(fields.get(7, (FALSE, True))[1])
+    return PageLayout(body, stored - repetition - definition, plain, compressed, starts, check)
 
 
 def has_faults(data: memoryview, layout: PageLayout) -> bool:

@@ -42,7 +42,7 @@ def open_part(part: Path, path: Path) -> WholeWrites:
 
 
 class WholeWrites:
-    """A file whose ``write`` writes all that it is given: the system may take less of it, just before a disk is full."""
+    """A file whose ``write`` writes all that it is given: the system may take less, just before a disk is full."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
@@ -75,7 +75,7 @@ def file_lock(part: Path) -> Iterator[io.BufferedRandom]:
 
 
 def keep_room(file: WholeWrites, size: int, count: int) -> None:
-    """Claims ``count`` bytes behind byte ``size`` of a file. OSError where the disk is full; nothing where it cannot."""
+    """Claims ``count`` bytes behind byte ``size`` of a file. OSError where the disk is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), size, count)
 

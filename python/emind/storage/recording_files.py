@@ -1,4 +1,4 @@
-"""The files of one recording: Parquet, SigMF or both, a new one by size or time, finished ones under their final name."""
+"""The files of one recording: Parquet, SigMF or both, a new one by size or time, named when finished."""
 
 from __future__ import annotations
 
