@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import sigmf
 from conftest import tone_bursts
-from emind.commands.classify import classify, load
+from emind.commands.classify import classify, floor_as_noise, load
+from emind.commands.flowgraph import Answer, HeadAnswer
 from emind.contract.vocabulary import MODULATIONS, family_of
 from emind.dsp.band import Band, TuningPlan
 from emind.storage.recording import open_recording
@@ -177,3 +178,20 @@ def test_real_recordings_of_every_family(emind, captures, released_weights):
         assert outcome.status == 0, outcome.err
         found = [line["modulation"]["family"] for line in outcome.lines]
         assert sum(f in families for f in found) >= len(found) / 3, (name, found)
+
+
+def answer(label: str, confidence: float, snr_db: float | None) -> Answer:
+    return Answer(0, 1024, snr_db, {"modulation": HeadAnswer(label, confidence, family_of(label))})
+
+
+def test_unsure_answers_at_the_noise_floor_become_noise_where_bursts_stand_above_it():
+    burst, unsure, sure = answer("QPSK", 0.4, 15.0), answer("OFDM", 0.6, None), answer("NFM", 0.95, -2.0)
+    after, gated = floor_as_noise([burst, unsure, sure])
+    assert gated == 1 and after[0] is burst and after[2] is sure
+    head = after[1].heads["modulation"]
+    assert (head.label, head.family) == ("noise", "noise") and head.confidence == pytest.approx(0.4)
+
+
+def test_a_recording_without_bursts_keeps_all_its_answers():
+    answers = [answer("OFDM", 0.3, None), answer("OFDM", 0.3, 1.0)]
+    assert floor_as_noise(answers) == (answers, 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contract.errors import EMindError, UsageError
+from ..contract.vocabulary import NOISE, family_of
 from ..dsp.band import MAX_STRETCHES, Band, TuningPlan, fft_size, occupied_band, plan_tuning
 from ..storage.recording import (
     DATA_SUFFIX, FORMATS, META_SUFFIX, Recording, annotated_metadata, check_samples, open_recording)
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # called with how many are done and how many there are
 MAIN_HEAD = "modulation"
-NOISE_FAMILY = "noise"
+NOISE_FAMILY = family_of(NOISE)
+BURST_SNR_DB = 6.0  # a window this far above the floor shows that the floor is one
+SURE = 0.8  # confidence with which an answer stands at the noise floor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
     model.add_argument("--hop", type=int, default=0, metavar="N",
                        help="samples from window to window, after tuning (default: the window length)")
+    model.add_argument("--no-gate", action="store_true",
+                       help="keep unsure answers for windows at the recording's noise floor too (default: noise)")
     model.add_argument("--policy", choices=("lossless", "realtime"), default="lossless",
                        help="realtime leaves out windows that cannot be answered in time (default: lossless)")
     model.add_argument("--batch", type=int, default=32, metavar="N", help="windows inferred together (default: 32)")
@@ -82,6 +87,10 @@ def run(options: argparse.Namespace) -> int:
             answers, skipped = classify(recording, engine, plan, options.hop, options.policy, options.batch, progress)
         if skipped:
             say(f"{skipped} windows were skipped (policy {options.policy})")
+        if not options.no_gate:
+            answers, gated = floor_as_noise(answers)
+            if gated:
+                say(f"{gated} windows at the noise floor reported as noise (--no-gate keeps the model's answers)")
         if json_path:
             with json_path.open("w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in json_lines(answers, recording.rate))
@@ -186,6 +195,26 @@ def classify(recording: Recording, engine, plan: TuningPlan, hop: int = 0, polic
     flowgraph.run_to_end(progress)
     answers = flowgraph.answers()
     return answers, flowgraph.windows - len(answers)
+
+
+def floor_as_noise(answers: list[Answer]) -> tuple[list[Answer], int]:
+    """The answers with those at the recording's noise floor turned into noise, and how many were.
+
+    Only where the recording has bursts well above that floor, so that it is one, and not a signal that is always on;
+    and only where the model is not sure: a weak signal under a strong one may be recognised all the same.
+    """
+    if not any(a.snr_db is not None and a.snr_db >= BURST_SNR_DB for a in answers):
+        return answers, 0
+    out, gated = [], 0
+    for answer in answers:
+        head = answer.heads.get(MAIN_HEAD)
+        quiet = answer.snr_db is None or answer.snr_db < 0
+        if quiet and head and head.family != NOISE_FAMILY and head.confidence < SURE:
+            noise = replace(head, label=NOISE, family=NOISE_FAMILY, confidence=1 - head.confidence)
+            answer = replace(answer, heads=answer.heads | {MAIN_HEAD: noise})
+            gated += 1
+        out.append(answer)
+    return out, gated
 
 
 def progress_bar(stack: ExitStack, title: str) -> Progress | None:
