@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # called with how many are done and how m
 MAIN_HEAD = "modulation"
 NOISE_FAMILY = family_of(NOISE)
 BURST_SNR_DB = 6.0  # a window this far above the floor shows that the floor is one
-SURE = 0.8  # confidence with which an answer stands at the noise floor
+SURE = 0.9  # confidence with which an answer stands at the noise floor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
