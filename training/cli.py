@@ -13,6 +13,7 @@ from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import WindowSpec
 
 from . import bench_generate, dataset
+from .sources import command as import_command
 
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
 
@@ -44,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument("--json", action="store_true", help="print the figures as JSON")
     e.set_defaults(run=evaluate)
     d = commands.add_parser("dataset", help="make, show and check sets of signals")
-    dataset.add_arguments(d.add_subparsers(dest="dataset", metavar="WHAT", required=True))
+    sets = d.add_subparsers(dest="dataset", metavar="WHAT", required=True)
+    dataset.add_arguments(sets)
+    import_command.add_arguments(sets)
     b = commands.add_parser("bench", help="measure this machine")
     benches = b.add_subparsers(dest="bench", metavar="NAME", required=True)
     bench_generate.add_arguments(benches.add_parser(
