@@ -145,6 +145,28 @@ def test_pickles_of_python_2_come_back_as_they_were(tmp_path):
     same(load(path), held)
 
 
+def test_damaged_bytes_give_data_or_an_error_and_run_nothing(tmp_path):
+    generator = np.random.default_rng(5)
+    whole = pickle.dumps({"data": [[np.arange(6.0).reshape(2, 3)]], "list": ["a", 1]}, protocol=3)
+    path, refused = tmp_path / "set.pkl", 0
+    load_once = tmp_path / "whole.pkl"
+    load_once.write_bytes(whole)
+    load(load_once)
+    for _ in range(1500):
+        data = bytearray(whole)
+        for place in generator.integers(0, len(data), generator.integers(1, 4)):
+            data[place] = generator.integers(256)
+        path.write_bytes(data)
+        with WATCHED:
+            try:
+                load(path)
+            except EMindError as fault:
+                assert "set.pkl" in str(fault)
+                refused += 1
+        assert not [event for event in WATCHED.events if event != "import"]
+    assert refused > 500
+
+
 def same(found, wanted) -> None:
     assert type(found) is type(wanted)
     if isinstance(wanted, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,27 @@ def test_hdf5_is_read_in_parts(tmp_path, monkeypatch):
         made = MAKERS[name](tmp_path)
         np.testing.assert_array_equal([row.iq for row in read(name, made.path)],
                                       np.asarray(made.iq, np.complex64))
+
+
+def test_values_that_no_label_can_have_are_refused_with_the_file(tmp_path):
+    huge, path = 10**400, tmp_path / "RML2016.10a_dict.pkl"
+    path.write_bytes(pickle.dumps({("BPSK", huge): np.zeros((1, 2, 128), np.float32)}, protocol=3))
+    with pytest.raises(EMindError, match="RML2016.10a_dict.pkl"):
+        read("RML2016.10A", path)
+    path.write_bytes(pickle.dumps({("BPSK", 0): np.zeros((0, 2, 128), np.float32)}, protocol=3))
+    with pytest.raises(EMindError, match="no signals"):
+        read("RML2016.10A", path)
+    made = MAKERS["HisarMod2019.1"](tmp_path)
+    for name, text in (("labels", "nan"), ("labels", "inf"), ("labels", "99"), ("snr", "nan"), ("snr", "loud")):
+        MAKERS["HisarMod2019.1"](tmp_path)
+        side = tmp_path / f"train_{name}.csv"
+        side.write_text(side.read_text().replace("0\n", text + "\n", 1))
+        with pytest.raises(EMindError, match="train_"):
+            read("HisarMod2019.1", made.path)
+    made = MAKERS["ADS-B"](tmp_path)
+    np.save(tmp_path / "Y_train_10Class.npy", np.array([0.0, np.nan, 1.0]))
+    with pytest.raises(EMindError, match="X_train_10Class.npy"):
+        read("ADS-B", made.path)
 
 
 def test_wrong_arguments_are_usage_errors(tmp_path):

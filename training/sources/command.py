@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
     source = chosen(args.set)
     if args.out.exists() and not args.overwrite:
         raise UsageError(f"--out {args.out}: is there already; --overwrite replaces it")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UsageError(f"--out {args.out}: its folder cannot be made ({fault.strerror})") from None
     columns = (TextColumn("{task.description} {task.completed:.0f} signals"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(source.name, total=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,10 +65,12 @@ def open_mat(path: Path, names: tuple[str, ...]) -> Iterator[dict]:
     from scipy.io import loadmat
 
     try:
-        held = loadmat(path, variable_names=names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # what scipy only warns of is a file that it cannot read rightly
+            held = loadmat(path, variable_names=names)
     except Exception as fault:  # damaged bytes make scipy raise nearly anything
         raise foreign(path, f"not a readable MATLAB file, or cut short ({type(fault).__name__}: {fault})") from None
-    yield {name: Vector(path, name, held[name]) for name in names if name in held}
+    yield {name: Vector(path, name, np.asarray(held[name])) for name in names if name in held}
 
 
 class Vector:

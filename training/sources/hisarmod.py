@@ -42,8 +42,6 @@ def read(path: Path, length: int | None = None) -> Iterator[Signal]:
                 raise foreign(short, f"ends after {number - 1} lines, before the files that belong to it")
             yield Signal(samples(path, number, lines[0]), "HisarMod2019.1", RATE_HZ,
                          snr=value(snrs, number, lines[2]), modulation=class_name(labels, number, lines[1]))
-        if not path.stat().st_size:
-            raise foreign(path, "is empty")
 
 
 def samples(path: Path, number: int, line: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from emind.contract.schema import Signal
 
 from . import (
     adsb, dronerfa, hisarmod, panoradio, radarcomm, radchar, recordings, rml2016, rml2018, transmitter, wisig)
-from .source import Source
+from .source import Source, foreign
+
+NUMBERS = ("snr", "pri", "pulse_time_delay", "pulse_width")
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -38,4 +41,21 @@ def signals(source: Source, files: Iterable[Path], length: int | None = None) ->
         path = Path(path)
         if not path.is_file():
             raise EMindError(f"{path}: {'is a folder; give its files' if path.is_dir() else 'no such file'}")
-        yield from source.read(path, length or source.length)
+        yield from checked(source, path, length)
+
+
+def checked(source: Source, path: Path, length: int | None) -> Iterator[Signal]:
+    """The signals of one file; whatever values a damaged file has, the fault comes with its name."""
+    empty = True
+    try:
+        for signal in source.read(path, length or source.length):
+            empty = False
+            for name in NUMBERS:
+                value = getattr(signal, name)
+                if value is not None and not math.isfinite(value):
+                    raise foreign(path, f"not {source.name}: a signal has the {name} {value}")
+            yield signal
+    except (OSError, ValueError, OverflowError) as fault:
+        raise foreign(path, f"not {source.name}, or damaged ({type(fault).__name__}: {fault})") from None
+    if empty:
+        raise foreign(path, "holds no signals")
