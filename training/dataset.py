@@ -1,4 +1,7 @@
-"""`emind-train dataset build` and `show`: make sets of signals, and say what files of signals hold."""
+"""`emind-train dataset build` and `show`: make sets of signals, and say what files of signals hold.
+
+`check`, `mend` and `split` stand in quality_commands.py.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from typing import Any
 import numpy as np
 from emind.contract.errors import UsageError
 from emind.contract.schema import LABELS, TEXTS
+
+from . import quality_commands
 
 CLASS_COLUMNS = ("modulation", "radar_waveform", "infer_class", "device_id")
 
@@ -107,6 +112,7 @@ def add_arguments(commands: argparse._SubParsersAction) -> None:
     s.add_argument("files", nargs="*", type=Path, metavar="FILE", help="Parquet files of signals")
     s.add_argument("--json", action="store_true", help="print it as JSON")
     s.set_defaults(run=show)
+    quality_commands.add_arguments(commands)
 
 
 def build(args: argparse.Namespace) -> int:
