@@ -128,8 +128,8 @@ def test_arrays_of_numbers_come_back_as_they_were(protocol, tmp_path):
     generator = np.random.default_rng(1)
     held = {
         ("QPSK", -20): generator.random((3, 2, 5), np.float32), "big": np.arange(6, dtype=">i2").reshape(2, 3),
-        "fortran": np.asfortranarray(generator.random((3, 4))), "complex": np.array([1 + 2j]), "empty": np.zeros((0, 4)),
-        "list": [1, 2.5, "text", None, True, b"bytes", (np.uint8([7]),)],
+        "fortran": np.asfortranarray(generator.random((3, 4))), "complex": np.array([1 + 2j]),
+        "empty": np.zeros((0, 4)), "list": [1, 2.5, "text", None, True, b"bytes", (np.uint8([7]),)],
     }  # fmt: skip
     path = tmp_path / "set.pkl"
     path.write_bytes(pickle.dumps(held, protocol))

@@ -66,7 +66,7 @@ def open_mat(path: Path, names: tuple[str, ...]) -> Iterator[dict]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # what scipy only warns of is a file that it cannot read rightly
+            warnings.simplefilter("error", UserWarning)  # scipy only warns of files it reads wrongly
             held = loadmat(path, variable_names=names)
     except Exception as fault:  # damaged bytes make scipy raise nearly anything
         raise foreign(path, f"not a readable MATLAB file, or cut short ({type(fault).__name__}: {fault})") from None
