@@ -5,9 +5,11 @@ import json
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from emind.contract.errors import EMindError
-from emind.contract.schema import Signal
+from emind.contract.schema import KINDS, LABELS, Signal
 from emind.storage.parquet import INT16, Reader, Writer
 from emind_training import quality_measure as measure
 from emind_training.cli import main
@@ -160,6 +162,14 @@ def test_a_label_that_the_samples_contradict_is_named(tmp_path, name, items, tru
     changed(rows, row, **labels)
     found = faults(write(tmp_path / "a.parquet", rows))
     assert (row, kind) in found and {at for at, _ in found} == {row}
+
+
+def test_a_set_whose_snr_labels_are_all_beside_the_truth_is_said(tmp_path):
+    rows = drawn("EM-Radar", 320)
+    assert check([write(tmp_path / "right.parquet", rows)]).notes == []
+    rows = [dataclasses.replace(row, snr=row.snr - 5) for row in rows]
+    report = check([write(tmp_path / "wrong.parquet", rows)])
+    assert report.faults == [] and "EM-Radar: SNR is +" in report.notes[0]
 
 
 def test_a_bandwidth_label_far_from_the_measured_one_is_named(tmp_path):
@@ -322,3 +332,19 @@ def test_damaged_samples_are_said(tmp_path):
 def test_a_file_named_twice_is_a_mistake_of_the_call(tmp_path):
     path = write(tmp_path / "a.parquet", good(4))
     assert main(["dataset", "check", str(path), str(path)]) == 2
+
+
+def test_a_file_of_another_program_with_impossible_rows_is_checked_and_mended(tmp_path):
+    table = pa.table({
+        "iq": pa.array([noise(k, n).view(np.float32).reshape(-1, 2).tolist() for k, n in enumerate([64, 64, 0, 64])],
+                       pa.list_(pa.list_(pa.float32()))),
+        **{name: pa.nulls(4, {"text": pa.string(), "real": pa.float64(), "whole": pa.int32()}[KINDS[name]])
+           for name in LABELS if name != "snr"},
+        "snr": pa.array([1.0, np.inf, 2.0, np.nan]),
+    })
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    assert faults(path) == {(1, "label"), (2, "length"), (3, "label")}
+    assert main(["dataset", "check", str(path), "--html", str(tmp_path / "q.html")]) == 1
+    mend([path], tmp_path / "clean")
+    assert faults(tmp_path / "clean" / "a.parquet") == set()

@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_draw(tmp_pa
     for folder, seed, order in (("a", 1, paths), ("b", 1, paths), ("c", 2, paths), ("d", 1, paths[::-1])):
         parts = split(order, tmp_path / folder, (9, 1), seed)
         names.append({name: [path.read_bytes() for path, _, _ in one.values()] for name, one in parts.items()})
-    assert names[0] == names[1] and names[0] != names[2]
+    assert names[0] == names[1] == names[3] and names[0] != names[2]
 
 
 def test_a_transmission_has_its_part_whatever_the_order_of_files_and_rows():

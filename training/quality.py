@@ -40,6 +40,7 @@ PEERS = 8  # with fewer, a row has nobody to be compared with
 SNR_DB, BAND_DB = 10.0, 6.0  # least distance from its peers at which a row is an outlier
 CHANCE = 10.0  # times the peers' own spread
 SIGMAS = 6.0
+SHIFTED_DB = 1.5  # a whole set beside its SNR labels
 CLEAR_SNR_DB = 10.0  # above, pulses and bands are measured
 MIXTURE_DB = 0.5
 UNBALANCED = 10.0  # the most frequent class over the rarest
@@ -194,6 +195,18 @@ class Peers:
                 yield int(places[index]), key[0], float(values[index] - middle), middle
 
 
+    def shifted(self) -> Iterable[tuple[str, float]]:
+        """Sets whose pulses, at SNR labels from 0 dB on, stand by more than SHIFTED_DB beside what the labels ask for."""
+        sets: dict[str, list[float]] = {}
+        for (what, name, step, *rest), (_, values, _) in self._groups.items():
+            if what == "SNR" and rest == ["pulses"] and step >= 0:
+                sets.setdefault(name, []).extend(values)
+        for name, values in sets.items():
+            middle = float(np.median(values))
+            if len(values) >= PEERS and abs(middle) > SHIFTED_DB:
+                yield name, middle
+
+
 class Checker:
     """Takes the rows of files one after another; ``finish`` compares them with each other."""
 
@@ -312,6 +325,9 @@ class Checker:
         for place, what, distance, middle in self._peers.outliers({"SNR": SNR_DB, "bandwidth": BAND_DB}):
             self.fault(place, what, f"measured {distance:+.1f} dB from what rows of the same labels have "
                                     f"(theirs is {middle:+.1f} dB from the label)")
+        self.report.notes += [f"{name}: SNR is {middle:+.1f} dB from the labels in the middle of all rows: wrong, or "
+                              "defined otherwise than as power in the pulses over the noise's"
+                              for name, middle in self._peers.shifted()]
         self._balance()
         order = {name: index for index, name in enumerate(self.report.files)}
         self.report.faults.sort(key=lambda fault: (order[fault.file], fault.row))

@@ -29,6 +29,7 @@ def picture(row: Signal, title: str) -> bytes:
     from matplotlib.figure import Figure
 
     x = np.nan_to_num(np.asarray(row.iq, np.complex64), posinf=0, neginf=0)
+    x = np.pad(x, (0, 8 - len(x))) if len(x) < 8 else x  # enough to draw
     rate, unit, hertz = (row.sampling_rate, "time (us)", "frequency (MHz)") if row.sampling_rate else (
         1.0, "sample", "cycles per sample")
     scale, mega = (1e6, 1e-6) if row.sampling_rate else (1.0, 1.0)

@@ -51,8 +51,8 @@ def ratios_of(name: str, ratios: tuple[int, ...] | None) -> tuple[int, ...]:
     return (9, 1) if name in PRETRAINING else RECIPES.get(name, (9, 1, 1))
 
 
-def groups_of(file: int, reader: Reader) -> tuple[list[Group], list[tuple]]:
-    """Each row's group and stratum."""
+def groups_of(file: str, reader: Reader) -> tuple[list[Group], list[tuple]]:
+    """Each row's group and stratum. ``file``: a name that sets its rows without transmission apart from others'."""
     columns = reader.columns(COLUMNS)
     groups, strata = [], []
     for row, (name, common, *labels, snr) in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True)):
@@ -96,16 +96,18 @@ def split(
     first: dict[str, dict[Group, tuple]] = {}
     origins: dict[str, str] = {}
     scales = set()
-    for number, path in enumerate(paths):
+    same_name = Counter(path.name for path in paths)
+    for path in paths:
         with Reader(path) as reader:
             if reader.count == 0:
                 raise EMindError(f"{path}: holds no signals")
-            groups, strata = groups_of(number, reader)
+            groups, strata = groups_of(path.name if same_name[path.name] == 1 else str(path), reader)
             about = reader.metadata
         scales.add(about.get("iq_scale") if about.get("iq_format") == INT16 else None)
         keys.append(groups)
         for group, stratum in zip(groups, strata, strict=True):
-            first.setdefault(group[0], {}).setdefault(group, stratum)
+            known = first.setdefault(group[0], {})
+            known[group] = min(stratum, known.get(group, stratum))  # whichever row and file comes first
             origins.setdefault(group[0], about.get("origin", str(path)))
     parts: dict[Group, int] = {}
     for name, strata in first.items():
