@@ -196,7 +196,7 @@ class Peers:
 
 
     def shifted(self) -> Iterable[tuple[str, float]]:
-        """Sets whose pulses, at SNR labels from 0 dB on, stand by more than SHIFTED_DB beside what the labels ask for."""
+        """Sets whose pulses, at labels from 0 dB on, stand by more than SHIFTED_DB beside what the labels ask for."""
         sets: dict[str, list[float]] = {}
         for (what, name, step, *rest), (_, values, _) in self._groups.items():
             if what == "SNR" and rest == ["pulses"] and step >= 0:
