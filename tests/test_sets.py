@@ -29,6 +29,7 @@ LAYOUT = {
     "EM-AIS": ("device_id", 112, {3840}, {156_250.0}, 112),
     "Wireless-Technology": ("infer_class", 3, {1024}, {20e6}, 3), "AWGN-7": ("modulation", 11, {128}, {None}, 11),
     RML: ("modulation", 11, {128}, {200e3}, 11),
+    "Air": ("modulation", 23, {128, 256, 512, 600, 974, 1024, 2048, 4096}, None, 184),  # noise has no modulation
 }  # fmt: skip
 
 
@@ -53,9 +54,12 @@ def test_rows_have_the_sets_name_length_rate_and_each_class_equally_often(name):
     column, classes, lengths, rates, cycle = LAYOUT[name]
     rows = [row for item in range(cycle) for row in SETS[name].rows(0, item)]
     assert {row.dataset_name for row in rows} == {name}
-    assert {len(row.iq) for row in rows} == lengths and {row.sampling_rate for row in rows} == rates
+    assert {len(row.iq) for row in rows} == lengths
+    assert rates is None or {row.sampling_rate for row in rows} == rates
     assert all(row.iq.dtype == np.complex64 and np.isfinite(row.iq).all() for row in rows)
     counted = Counter(getattr(row, column) for row in rows)
+    if name == "Air":
+        assert {row.infer_class for row in rows if row.modulation is None} == {"noise"}
     if name == "EM-Radar-Mix":  # the clean sources have rows of their own
         counted = Counter(row.radar_waveform for row in rows if linked(row.transmission_id)[1] == "mix")
     assert len(counted) == classes and len(set(counted.values())) == 1
@@ -93,7 +97,7 @@ ON = {  # samples over which a set counts the signal's power; all, where not her
 INTERFERED = ("EM-Infer-Radar-v2", "EM-Infer-Radar", "EM-Infer-Comm", "Anomaly")
 
 
-@pytest.mark.parametrize("name", [n for n in SETS if n not in (RML, "AWGN-7", *INTERFERED)])
+@pytest.mark.parametrize("name", [n for n in SETS if n not in (RML, "AWGN-7", "Air", *INTERFERED)])
 def test_the_snr_label_is_what_is_measured(name, silent):
     seen = set()
     for item in [*range(60), *range(97, 2000, 97)]:

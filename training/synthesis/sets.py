@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from emind.contract.errors import UsageError
 
-from . import ais, awgn7, comm_sets, interference_sets, radar_sets, rml2016, technologies
+from . import air_set, ais, awgn7, comm_sets, interference_sets, radar_sets, rml2016, technologies
 from .recipe import Recipe
 
 SETS: dict[str, Recipe] = {
     recipe.name: recipe
-    for module in (comm_sets, radar_sets, interference_sets, ais, technologies, awgn7, rml2016)
+    for module in (comm_sets, radar_sets, interference_sets, ais, technologies, air_set, awgn7, rml2016)
     for recipe in module.RECIPES
 }
 ALL = "all"
