@@ -15,6 +15,7 @@ Shapes, by letter:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -116,71 +117,76 @@ class SpectralTokens(nn.Module):
         return torch.einsum("bsp,spd->bsd", features_BSP, self.weight) + self.bias
 
     def features(self, iq_BL2: Tensor) -> Tensor:
-        batch, length, _ = iq_BL2.shape
-        segments = max(1, -(-length // SPECTRUM))
-        iq = functional.pad(iq_BL2.float(), (0, 0, 0, segments * SPECTRUM - length))
-        x = torch.view_as_complex(iq.reshape(batch * segments, SPECTRUM, 2).contiguous())
-        square = x * x
-        power = x.real * x.real + x.imag * x.imag
+        return spectral_features(iq_BL2, self.taper)
 
-        def mean_over_segments(values: Tensor) -> Tensor:
-            return values.reshape(batch, segments, -1).mean(dim=1)
 
-        def spectrum(signal: Tensor) -> Tensor:
-            transform = torch.fft.fft(signal * self.taper)
-            return mean_over_segments(transform.real * transform.real + transform.imag * transform.imag)
+def spectral_features(iq_BL2: Tensor, taper_F: Tensor) -> Tensor:
+    """What spectral tokens are made of, (B, L, 2) to (B, S, 64), with a Hann window. Nothing in it is learned."""
+    batch, length, _ = iq_BL2.shape
+    segments = max(1, -(-length // SPECTRUM))
+    iq = functional.pad(iq_BL2.float(), (0, 0, 0, segments * SPECTRUM - length))
+    x = torch.view_as_complex(iq.reshape(batch * segments, SPECTRUM, 2).contiguous())
+    square = x * x
+    power = x.real * x.real + x.imag * x.imag
 
-        def level(values: Tensor, pool: int, lines: bool) -> Tensor:
-            """Log of power over its mean, pooled: lines keep their peak, bands their mean."""
-            values = values / (values.mean(dim=-1, keepdim=True) + 1e-12)
-            values = values.reshape(batch, -1, pool)
-            values = values.amax(-1) if lines else values.mean(-1)
-            return torch.log10(values + 1e-4) * 0.5
+    def mean_over_segments(values: Tensor) -> Tensor:
+        return values.reshape(batch, segments, -1).mean(dim=1)
 
-        density = level(torch.fft.fftshift(spectrum(x), dim=-1), 2, lines=False)
-        lag_spectrum = torch.fft.fft(x, n=2 * SPECTRUM)
-        lags = torch.fft.ifft(lag_spectrum.real * lag_spectrum.real + lag_spectrum.imag * lag_spectrum.imag)
-        correlation = mean_over_segments(lags.abs())
-        correlation = correlation[:, 1 : SPECTRUM // 2 + 1] / (correlation[:, :1] + 1e-12)
-        surroundings = functional.avg_pool1d(correlation.unsqueeze(1), 33, stride=1, padding=16).squeeze(1)
-        ripple = power - power.mean(dim=-1, keepdim=True)
-        ripple_spectrum = torch.fft.rfft(ripple * self.taper)
-        ripple_power = mean_over_segments(
-            ripple_spectrum.real * ripple_spectrum.real + ripple_spectrum.imag * ripple_spectrum.imag
-        )[:, :-1]
-        line_spectra = [
-            level(torch.fft.fftshift(spectrum(square), dim=-1), 4, lines=True),
-            level(torch.fft.fftshift(spectrum(square * square), dim=-1), 4, lines=True),
-            level(ripple_power, 2, lines=True),
-        ]
-        narrow_peaks = 4.0 * (correlation - surroundings)[:, 16:]
-        flat = torch.cat(
-            [
-                density,
-                2.0 * correlation,
-                *line_spectra,
-                torch.sort(density, dim=-1).values.unflatten(-1, (PIECE, -1)).mean(-1),
-                *(torch.topk(values, PIECE, dim=-1).values for values in (narrow_peaks, *line_spectra)),
-                self.quantiles(iq.reshape(batch, segments * SPECTRUM, 2)),
-            ],
-            dim=-1,
-        )
-        return flat.reshape(batch, self.COUNT, PIECE)
+    def spectrum(signal: Tensor) -> Tensor:
+        transform = torch.fft.fft(signal * taper_F)
+        return mean_over_segments(transform.real * transform.real + transform.imag * transform.imag)
 
-    @staticmethod
-    def quantiles(iq_BL2: Tensor) -> Tensor:
-        """Sorted envelope and smoothed phase steps at 64 evenly spaced ranks each, (B, 4 * 64)."""
-        i_BL, q_BL = iq_BL2.unbind(-1)
-        rows = [functional.avg_pool1d(torch.sqrt(i_BL * i_BL + q_BL * q_BL).unsqueeze(1), 4).squeeze(1)]
-        cos_BL, sin_BL = phase_step(i_BL, q_BL)
-        steps = functional.pad(torch.stack([cos_BL, sin_BL], dim=1), (1, 0))
-        for smooth in (2, 8, 32):
-            # Summing before the angle weighs each step by its power: gaps between bursts hardly count.
-            smoothed = functional.avg_pool1d(steps, smooth, stride=4, padding=smooth // 2, count_include_pad=False)
-            rows.append(torch.atan2(smoothed[:, 1, : iq_BL2.shape[1] // 4], smoothed[:, 0, : iq_BL2.shape[1] // 4]))
-        ordered = torch.sort(torch.stack(rows, dim=1), dim=-1).values
-        picked = ordered.unflatten(-1, (PIECE, -1)).mean(-1)
-        return picked.flatten(1)
+    def level(values: Tensor, pool: int, lines: bool) -> Tensor:
+        """Log of power over its mean, pooled: lines keep their peak, bands their mean."""
+        values = values / (values.mean(dim=-1, keepdim=True) + 1e-12)
+        values = values.reshape(batch, -1, pool)
+        values = values.amax(-1) if lines else values.mean(-1)
+        return torch.log10(values + 1e-4) * 0.5
+
+    density = level(torch.fft.fftshift(spectrum(x), dim=-1), 2, lines=False)
+    lag_spectrum = torch.fft.fft(x, n=2 * SPECTRUM)
+    lags = torch.fft.ifft(lag_spectrum.real * lag_spectrum.real + lag_spectrum.imag * lag_spectrum.imag)
+    correlation = mean_over_segments(lags.abs())
+    correlation = correlation[:, 1 : SPECTRUM // 2 + 1] / (correlation[:, :1] + 1e-12)
+    surroundings = functional.avg_pool1d(correlation.unsqueeze(1), 33, stride=1, padding=16).squeeze(1)
+    ripple = power - power.mean(dim=-1, keepdim=True)
+    ripple_spectrum = torch.fft.rfft(ripple * taper_F)
+    ripple_power = mean_over_segments(
+        ripple_spectrum.real * ripple_spectrum.real + ripple_spectrum.imag * ripple_spectrum.imag
+    )[:, :-1]
+    line_spectra = [
+        level(torch.fft.fftshift(spectrum(square), dim=-1), 4, lines=True),
+        level(torch.fft.fftshift(spectrum(square * square), dim=-1), 4, lines=True),
+        level(ripple_power, 2, lines=True),
+    ]
+    narrow_peaks = 4.0 * (correlation - surroundings)[:, 16:]
+    flat = torch.cat(
+        [
+            density,
+            2.0 * correlation,
+            *line_spectra,
+            torch.sort(density, dim=-1).values.unflatten(-1, (PIECE, -1)).mean(-1),
+            *(torch.topk(values, PIECE, dim=-1).values for values in (narrow_peaks, *line_spectra)),
+            envelope_and_step_quantiles(iq.reshape(batch, segments * SPECTRUM, 2)),
+        ],
+        dim=-1,
+    )
+    return flat.reshape(batch, SpectralTokens.COUNT, PIECE)
+
+
+def envelope_and_step_quantiles(iq_BL2: Tensor) -> Tensor:
+    """Sorted envelope and smoothed phase steps at 64 evenly spaced ranks each, (B, 4 * 64)."""
+    i_BL, q_BL = iq_BL2.unbind(-1)
+    rows = [functional.avg_pool1d(torch.sqrt(i_BL * i_BL + q_BL * q_BL).unsqueeze(1), 4).squeeze(1)]
+    cos_BL, sin_BL = phase_step(i_BL, q_BL)
+    steps = functional.pad(torch.stack([cos_BL, sin_BL], dim=1), (1, 0))
+    for smooth in (2, 8, 32):
+        # Summing before the angle weighs each step by its power: gaps between bursts hardly count.
+        smoothed = functional.avg_pool1d(steps, smooth, stride=4, padding=smooth // 2, count_include_pad=False)
+        rows.append(torch.atan2(smoothed[:, 1, : iq_BL2.shape[1] // 4], smoothed[:, 0, : iq_BL2.shape[1] // 4]))
+    ordered = torch.sort(torch.stack(rows, dim=1), dim=-1).values
+    picked = ordered.unflatten(-1, (PIECE, -1)).mean(-1)
+    return picked.flatten(1)
 
 
 class RateToken(nn.Module):
@@ -209,26 +215,34 @@ def positions(count: int, width: int, device: torch.device | None = None) -> Ten
     return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, written as two matrix products and a softmax.
+Mix = Callable[[Tensor, int], Tensor]
+"""Queries, keys and values in one (..., 3 D) and a number of heads to what attention mixes, (..., D)."""
+
+
+def mix_windows(qkv_BTX: Tensor, heads: int) -> Tensor:
+    """Attention inside each window, (B, T, 3 D) to (B, T, D), written as two matrix products and a softmax.
 
     On processors, in bfloat16, this is twice as fast as the fused kernel, forwards and backwards.
     """
+    batch, tokens, triple = qkv_BTX.shape
+    key = triple // (3 * heads)
+    q_BHTK, k_BHTK, v_BHTK = qkv_BTX.reshape(batch, tokens, 3, heads, key).permute(2, 0, 3, 1, 4)
+    weight_BHTT = torch.softmax((q_BHTK * key**-0.5) @ k_BHTK.transpose(-2, -1), dim=-1)
+    mixed_BHTK = weight_BHTT @ v_BHTK
+    return mixed_BHTK.transpose(1, 2).reshape(batch, tokens, heads * key)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. ``mix`` says which tokens see each other: all of a window, or those of a signal."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.scale = (width // heads) ** -0.5
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        batch, tokens, width = x_BTD.shape
-        qkv = self.qkv(x_BTD).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4)
-        weight_BHTT = torch.softmax((q_BHTK * self.scale) @ k_BHTK.transpose(-2, -1), dim=-1)
-        mixed_BHTK = weight_BHTT @ v_BHTK
-        return self.out(mixed_BHTK.transpose(1, 2).reshape(batch, tokens, width))
+    def forward(self, x_BTD: Tensor, mix: Mix = mix_windows) -> Tensor:
+        return self.out(mix(self.qkv(x_BTD), self.heads))
 
 
 class Block(nn.Module):
@@ -246,8 +260,8 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD)))
+    def forward(self, x_BTD: Tensor, mix: Mix = mix_windows) -> Tensor:
+        x_BTD = x_BTD + self.dropout(self.attention(self.norm_attention(x_BTD), mix))
         return x_BTD + self.dropout(self.mlp(self.norm_mlp(x_BTD)))
 
 
