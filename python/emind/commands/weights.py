@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+NO_HEADS = "none: pretrained, to be given heads by `emind-train finetune --init`"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -33,6 +35,7 @@ def _list(as_json: bool) -> int:
         print("no weights files are installed")
     for name, (path, header) in headers.items() if not as_json else ():
         heads = ", ".join(f"{head['name']} ({len(head['labels'])} labels)" for head in header["heads"])
+        heads = heads or NO_HEADS
         print(f"{name}  {path.stat().st_size / 1e6:.1f} MB  window {header['window']['length']}  {heads}")
     return 0
 
@@ -55,10 +58,9 @@ def _print_header(path: Path, header: dict) -> None:
     table = Table(title=f"{path.name}, {path.stat().st_size / 1e6:.1f} MB", show_header=False, show_lines=True)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for part in ("architecture", "window", "heads", "calibration", "training", "figures"):
-        value = header[part]
+    for part, value in header.items():
         if part == "heads":
-            text = "\n".join(f"{h['name']} ({h['kind']}): {', '.join(h['labels'])}" for h in value)
+            text = "\n".join(f"{h['name']} ({h['kind']}): {', '.join(h['labels'])}" for h in value) or NO_HEADS
         else:
             text = "\n".join(f"{key} = {_plain(inner)}" for key, inner in value.items())
         table.add_row(part, text or "-")
