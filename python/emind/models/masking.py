@@ -7,10 +7,13 @@ patches of each signal in this order are kept.
 The kept share is exact for every signal: max(1, (1 - share) x patches, rounded, halves up). A signal of one patch is
 therefore seen whole and has nothing to reconstruct. Class and rate token are no patches and always kept.
 
-Shapes, by letter: S signals, N patches of all signals.
+Shapes, by letter:
+    S  signals    N  patches of all signals    K  kept patches    M  masked patches
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,29 +21,73 @@ from torch import Tensor
 from .packed_batch import PackedBatch, Patches
 
 
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Kept and masked patches, in the order of `Patches`.
+
+    kept_N: true where the encoder sees a patch
+    index_K, index_M: which patches are kept and masked, rising
+    place_K: place of the signal that a kept patch is of
+    rank_K: how many patches of its signal are kept before it
+    count_S: kept patches of each signal
+    """
+
+    kept_N: Tensor
+    index_K: Tensor
+    index_M: Tensor
+    place_K: Tensor
+    rank_K: Tensor
+    count_S: Tensor
+
+    @staticmethod
+    def of(patches: Patches, kept_N: Tensor, count_S: Tensor | None = None) -> Selection:
+        index_K, index_M = kept_N.nonzero().squeeze(1), kept_N.logical_not().nonzero().squeeze(1)
+        place_K = patches.place_N.index_select(0, index_K)
+        if count_S is None:
+            count_S = torch.zeros_like(patches.count_S).index_add_(0, place_K, torch.ones_like(place_K))
+        before_S = count_S.cumsum(0).sub_(count_S)
+        rank_K = torch.arange(index_K.shape[0], device=index_K.device).sub_(before_S.index_select(0, place_K))
+        return Selection(kept_N, index_K, index_M, place_K, rank_K, count_S)
+
+    @staticmethod
+    def everything(patches: Patches) -> Selection:
+        kept_N = torch.ones_like(patches.place_N, dtype=torch.bool)
+        return Selection.of(patches, kept_N, patches.count_S)
+
+
 def kept_count(count_S: Tensor, mask_share: float) -> Tensor:
     """How many of its patches each signal keeps."""
-    return torch.floor((1.0 - mask_share) * count_S.double() + 0.5).long().clamp_min(1)
+    return count_S.double().mul_(1.0 - mask_share).add_(0.5).long().clamp_min_(1)
 
 
-def random_mask(batch: PackedBatch, patches: Patches, mask_share: float) -> Tensor:
-    """(N,), true where the encoder sees a patch. Decided by the batch's noise alone."""
-    noise_N = batch.noise_RN.reshape(-1)[patches.slot_N]
+def random_selection(batch: PackedBatch, patches: Patches, mask_share: float) -> Selection:
+    """Decided by the batch's noise alone."""
+    noise_N = batch.noise_RN.reshape(-1).index_select(0, patches.slot_N)
     # In float64 the sum is exact and stays below the next signal's number.
-    order_N = torch.argsort(patches.place_N + noise_N.double(), stable=True)
-    keeps_N = patches.number_N < kept_count(patches.count_S, mask_share)[patches.place_N]
+    order_N = torch.argsort(noise_N.double().add_(patches.place_N), stable=True)
+    count_S = kept_count(patches.count_S, mask_share)
+    keeps_N = patches.number_N < count_S.index_select(0, patches.place_N)
     # Signals lie in their order before and after the sort, so position i of the sorted pack is rank number_N[i].
-    return torch.empty_like(keeps_N).index_copy_(0, order_N, keeps_N)
+    kept_N = torch.empty_like(keeps_N).index_copy_(0, order_N, keeps_N)
+    return Selection.of(patches, kept_N, count_S)
 
 
-def random_mask_loop(batch: PackedBatch, patches: Patches, mask_share: float) -> Tensor:
-    """The same, signal by signal: the comparison that `emind-train bench masking` measures."""
-    noise_N = batch.noise_RN.reshape(-1)[patches.slot_N]
-    masks = []
-    for noise_n in noise_N.split(patches.count_S.tolist()):
-        keep = max(1, int((1.0 - mask_share) * noise_n.shape[0] + 0.5))
-        order_n = torch.argsort(noise_n, stable=True)
-        mask_n = torch.zeros(noise_n.shape[0], dtype=torch.bool, device=noise_n.device)
-        mask_n[order_n[:keep]] = True
-        masks.append(mask_n)
-    return torch.cat(masks)
+def random_selection_by_loop(batch: PackedBatch, patches: Patches, mask_share: float) -> Selection:
+    """The same, signal by signal: the comparison of the tests and of `emind-train bench masking`."""
+    noise_N = batch.noise_RN.reshape(-1).index_select(0, patches.slot_N)
+    kept, index_kept, index_masked, places, ranks, counts = [], [], [], [], [], []
+    first = 0
+    for place, noise_n in enumerate(noise_N.split(patches.count_S.tolist())):
+        patches_n = noise_n.shape[0]
+        keep = max(1, int((1.0 - mask_share) * patches_n + 0.5))
+        kept_n = torch.zeros(patches_n, dtype=torch.bool)
+        kept_n[torch.argsort(noise_n, stable=True)[:keep]] = True
+        kept.append(kept_n)
+        index_kept.append(kept_n.nonzero().squeeze(1) + first)
+        index_masked.append(kept_n.logical_not().nonzero().squeeze(1) + first)
+        places.append(torch.full((keep,), place))
+        ranks.append(torch.arange(keep))
+        counts.append(keep)
+        first += patches_n
+    joined = (torch.cat(parts) for parts in (kept, index_kept, index_masked, places, ranks))
+    return Selection(*joined, torch.tensor(counts))

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .emind import Encoder, Mix, mix_windows, positions, sample_channels
+from .masking import Selection
 from .packed_batch import PackedBatch, Patches
 
 
@@ -55,16 +56,16 @@ class PackedFeatures:
 
 
 def encode_packed(
-    encoder: Encoder, batch: PackedBatch, kept_N: Tensor | None = None, attention: str = "auto",
+    encoder: Encoder, batch: PackedBatch, kept: Selection | None = None, attention: str = "auto",
     patches: Patches | None = None, checkpointing: bool = False,
 ) -> PackedFeatures:  # fmt: skip
-    """Features of all signals; of their kept patches only where ``kept_N`` (in the order of `Patches`) is given.
+    """Features of all signals, of their kept patches only where ``kept`` is given.
 
     With everything kept they equal `Encoder.forward` of each signal alone. ``checkpointing`` computes each layer a
     second time on the way back instead of keeping what it computed.
     """
     patches = patches or Patches.of(batch)
-    tokens_TD, count_S = packed_tokens(encoder, batch, patches, kept_N)
+    tokens_TD, count_S = packed_tokens(encoder, batch, patches, kept or Selection.everything(patches))
     mix = attention_over(count_S.tolist(), tokens_TD, attention)
     tokens_TD = encoder.norm(run_blocks(encoder.blocks, tokens_TD, mix, checkpointing))
     first_S = count_S.cumsum(0) - count_S
@@ -81,21 +82,14 @@ def run_blocks(blocks: Sequence, tokens_TD: Tensor, mix: Mix, checkpointing: boo
     return tokens_TD
 
 
-def packed_tokens(
-    encoder: Encoder, batch: PackedBatch, patches: Patches, kept_N: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def packed_tokens(encoder: Encoder, batch: PackedBatch, patches: Patches, kept: Selection) -> tuple[Tensor, Tensor]:
     """Tokens of all signals, (T, D), and how many each has, (S,), both in the order of `Patches`."""
     width, signals = encoder.config.width, batch.signals
     if batch.patch != encoder.config.patch:
         raise ValueError(f"the batch is packed in patches of {batch.patch}, the encoder's are {encoder.config.patch}")
-    if kept_N is None:
-        kept_N = torch.ones_like(patches.place_N, dtype=torch.bool)
     iq_NP2 = patches.iq(batch)
-    index_K = kept_N.nonzero().squeeze(1)
-    place_K, number_K = patches.place_N[index_K], patches.number_N[index_K]
-    kept_S = torch.zeros_like(patches.count_S).index_add_(0, place_K, torch.ones_like(place_K))
-
-    samples_KPC = visible_channels(iq_NP2, index_K, number_K, kept_N, encoder.config.channels)
+    number_K = patches.number_N[kept.index_K]
+    samples_KPC = visible_channels(iq_NP2, kept, number_K, encoder.config.channels)
     patches_KD = encoder.patch_layer(samples_KPC.flatten(1))
     patches_KD = patches_KD + positions(int(patches.count_S[-1]), width, patches_KD.device)[number_K]
     rate_SD = encoder.rate_token(batch.rate_S[patches.order_S])
@@ -103,36 +97,34 @@ def packed_tokens(
     extra = 0
     if encoder.spectral_tokens is not None:
         extra = encoder.spectral_tokens.COUNT
-        seen_NP2 = torch.where(kept_N[:, None, None], iq_NP2, 0.0)
-        parts.append(torch.cat([
-            encoder.spectral_tokens(iq_GL2).flatten(0, 1) for iq_GL2 in equal_lengths(seen_NP2, patches)
-        ]))  # fmt: skip
+        seen_NP2 = torch.where(kept.kept_N[:, None, None], iq_NP2, 0.0)
+        parts += [encoder.spectral_tokens(iq_GL2).flatten(0, 1) for iq_GL2 in equal_lengths(seen_NP2, patches)]
 
-    count_S = Encoder.PREFIX + kept_S + extra
+    count_S = Encoder.PREFIX + kept.count_S + extra
     first_S = count_S.cumsum(0) - count_S
-    before_S = kept_S.cumsum(0) - kept_S
-    rank_K = torch.arange(index_K.shape[0], device=index_K.device) - before_S[place_K]
-    where = [first_S, first_S + 1, first_S[place_K] + Encoder.PREFIX + rank_K]
-    if extra:
-        behind_S = first_S + Encoder.PREFIX + kept_S
-        where.append((behind_S.unsqueeze(1) + torch.arange(extra, device=behind_S.device)).flatten())
+    behind_S1 = (first_S + Encoder.PREFIX + kept.count_S).unsqueeze(1)
+    where = torch.cat([
+        first_S,
+        first_S + 1,
+        first_S[kept.place_K] + Encoder.PREFIX + kept.rank_K,
+        (behind_S1 + torch.arange(extra, device=behind_S1.device)).flatten(),
+    ])  # fmt: skip
+    tokens = torch.cat([part.to(patches_KD.dtype) for part in parts])
     # Every token is put in place once: the way back is a plain selection of rows, where a gather's would be a sum.
-    dtype = patches_KD.dtype
-    tokens_TD = patches_KD.new_zeros(index_K.shape[0] + signals * (Encoder.PREFIX + extra), width)
-    return tokens_TD.index_copy(0, torch.cat(where), torch.cat([part.to(dtype) for part in parts])), count_S
+    return torch.zeros_like(tokens).index_copy(0, where, tokens), count_S
 
 
-def visible_channels(iq_NP2: Tensor, index_K: Tensor, number_K: Tensor, kept_N: Tensor, channels: str) -> Tensor:
+def visible_channels(iq_NP2: Tensor, kept: Selection, number_K: Tensor, channels: str) -> Tensor:
     """Channels of the kept patches' samples, (K, P, C), from kept samples only.
 
     The phase step of a patch's first sample needs the sample before it: zero at the start of a signal, as in
     `sample_channels`, and zero behind a masked patch, which it would tell about.
     """
-    iq_KP2 = iq_NP2[index_K]
+    iq_KP2 = iq_NP2[kept.index_K]
     if channels == "iq":
         return iq_KP2
-    before_K = (index_K - 1).clamp_min(0)
-    known_K1 = ((number_K > 0) & kept_N[before_K]).unsqueeze(-1)
+    before_K = (kept.index_K - 1).clamp_min(0)
+    known_K1 = ((number_K > 0) & kept.kept_N[before_K]).unsqueeze(-1)
     before_K2 = torch.where(known_K1, iq_NP2[before_K, -1], 0.0)
     return sample_channels(torch.cat([before_K2.unsqueeze(1), iq_KP2], dim=1), channels)[:, 1:]
 

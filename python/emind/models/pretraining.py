@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from . import emind
 from .emind import Block, Encoder, EncoderConfig, SpectralTokens, positions, spectral_features
-from .masking import random_mask
+from .masking import Selection, random_selection
 from .packed_attention import PackedFeatures, attention_over, encode_packed, equal_lengths, run_blocks
 from .packed_batch import PackedBatch, Patches
 
@@ -119,34 +119,29 @@ class Decoder(nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(
-        self, seen: PackedFeatures, patches: Patches, kept_N: Tensor, attention: str, checkpointing: bool
+        self, seen: PackedFeatures, patches: Patches, kept: Selection, attention: str, checkpointing: bool
     ) -> Tensor:
         """(M, V) of the masked patches, in the order of `Patches`."""
-        # Where each token of a signal comes from and goes to: class and rate token, then the patches.
-        prefix = torch.arange(Encoder.PREFIX, device=kept_N.device)
-        count_S = Encoder.PREFIX + patches.count_S
-        first_S = count_S.cumsum(0) - count_S
-        to_N = first_S[patches.place_N] + Encoder.PREFIX + patches.number_N
-        index_K, index_M = kept_N.nonzero().squeeze(1), (~kept_N).nonzero().squeeze(1)
+        # Where the tokens lie that the encoder saw, and where they go: class and rate token, then patches.
+        prefix = torch.arange(Encoder.PREFIX, device=kept.kept_N.device)
         from_S = seen.first_S[patches.order_S]
-        place_K = patches.place_N[index_K]
-        kept_S = torch.zeros_like(count_S).index_add_(0, place_K, torch.ones_like(place_K))
-        rank_K = torch.arange(index_K.shape[0], device=kept_N.device) - (kept_S.cumsum(0) - kept_S)[place_K]
-        source = torch.cat([(from_S.unsqueeze(1) + prefix).flatten(), from_S[place_K] + Encoder.PREFIX + rank_K])
-        target = torch.cat([(first_S.unsqueeze(1) + prefix).flatten(), to_N[index_K]])
+        count_S = Encoder.PREFIX + patches.count_S
+        to_S = count_S.cumsum(0) - count_S
+        to_N = to_S[patches.place_N] + Encoder.PREFIX + patches.number_N
+        from_K = from_S[kept.place_K] + Encoder.PREFIX + kept.rank_K
+        source = torch.cat([(from_S.unsqueeze(1) + prefix).flatten(), from_K])
+        target = torch.cat([(to_S.unsqueeze(1) + prefix).flatten(), to_N[kept.index_K], to_N[kept.index_M]])
 
         # Spectral tokens of the encoder, if any, end here: they helped to encode what was seen.
-        seen_TD = self.embed(seen.tokens_TD).index_select(0, source)
-        tokens = to_N.shape[0] + Encoder.PREFIX * count_S.shape[0]
-        mask_MD = self.mask_token.to(seen_TD.dtype).expand(index_M.shape[0], -1)
-        tokens_TD = seen_TD.new_zeros(tokens, seen_TD.shape[1]).index_copy(
-            0, torch.cat([target, to_N[index_M]]), torch.cat([seen_TD, mask_MD])
-        )
+        seen_TD = self.embed(seen.tokens_TD.index_select(0, source))
+        mask_MD = self.mask_token.to(seen_TD.dtype).expand(kept.index_M.shape[0], -1)
+        both_TD = torch.cat([seen_TD, mask_MD])
+        tokens_TD = torch.zeros_like(both_TD).index_copy(0, target, both_TD)
         where = positions(int(patches.count_S[-1]), tokens_TD.shape[1], tokens_TD.device)
         place_TD = where.new_zeros(tokens_TD.shape).index_copy_(0, to_N, where[patches.number_N])
         mix = attention_over(count_S.tolist(), tokens_TD, attention)
         tokens_TD = run_blocks(self.blocks, tokens_TD + place_TD, mix, checkpointing)
-        return self.values(self.norm(tokens_TD.index_select(0, to_N[index_M])))
+        return self.values(self.norm(tokens_TD.index_select(0, to_N[kept.index_M])))
 
 
 class MaskedAutoencoder(nn.Module):
@@ -168,18 +163,15 @@ class MaskedAutoencoder(nn.Module):
 
     def forward(self, batch: PackedBatch) -> Reconstruction:
         patches = Patches.of(batch)
-        kept_N = random_mask(batch, patches, self.config.mask_share)
-        seen = self.encode(batch, patches, kept_N)
-        values_MV = self.decoder(seen, patches, kept_N, self.attention, self.checkpointing)
-        return self.loss(batch, patches, kept_N, seen, values_MV)
-
-    def encode(self, batch: PackedBatch, patches: Patches, kept_N: Tensor) -> PackedFeatures:
-        return encode_packed(self.encoder, batch, kept_N, self.attention, patches, self.checkpointing)
+        kept = random_selection(batch, patches, self.config.mask_share)
+        seen = encode_packed(self.encoder, batch, kept, self.attention, patches, self.checkpointing)
+        values_MV = self.decoder(seen, patches, kept, self.attention, self.checkpointing)
+        return self.loss(batch, patches, kept, seen, values_MV)
 
     def loss(
-        self, batch: PackedBatch, patches: Patches, kept_N: Tensor, seen: PackedFeatures, values_MV: Tensor
+        self, batch: PackedBatch, patches: Patches, kept: Selection, seen: PackedFeatures, values_MV: Tensor
     ) -> Reconstruction:
-        index_M = (~kept_N).nonzero().squeeze(1)
+        index_M = kept.index_M
         counts_MV = patches.holds_signal(batch.patch)[index_M].repeat_interleave(2, dim=1).float()
         target_MV = patches.iq(batch)[index_M].flatten(1)
         if self.config.normalise_targets:
@@ -208,8 +200,13 @@ def normalised(target_MV: Tensor, counts_MV: Tensor) -> Tensor:
 
 @torch.no_grad()
 def spectral_targets(batch: PackedBatch, patches: Patches) -> Tensor:
-    """Spectral features of each whole signal, (S, 37 x 64), in the batch's order."""
+    """Spectral features of each whole signal, (S, 37 x 64), in the batch's order.
+
+    They come on similar scales (deviations of 0.2 to 0.6 over generated signals of 128 to 1,024 samples), but for the
+    phase steps, which are halved, and the logarithms of almost nothing, which are cut off.
+    """
     taper = torch.hann_window(emind.SPECTRUM, periodic=True, device=batch.iq_RC2.device)
     groups = equal_lengths(patches.iq(batch), patches)
-    features_SF = torch.cat([spectral_features(iq_GL2, taper).flatten(1) for iq_GL2 in groups])
-    return features_SF[torch.argsort(patches.order_S)].clamp(-2.0, 2.0)
+    features_SQP = torch.cat([spectral_features(iq_GL2, taper) for iq_GL2 in groups])
+    features_SQP[:, -3:] *= 0.5
+    return features_SQP.flatten(1)[torch.argsort(patches.order_S)].clamp_(-1.5, 1.5)
