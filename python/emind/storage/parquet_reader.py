@@ -31,6 +31,7 @@ class Block:
     first: int
     iq: np.ndarray
     starts: np.ndarray
+    map: mmap.mmap | None = None  # of the file that ``iq`` is a view of; None where it is a copy
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -87,6 +88,11 @@ class Reader:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def first_rows(self) -> np.ndarray:
+        """Number of each row group's first row, and of all rows, (row groups + 1,)."""
+        return self._first
+
     def __enter__(self) -> Reader:
         return self
 
@@ -106,11 +112,14 @@ class Reader:
         table = self._read(list(names))
         return table.take(pa.array(self.where(**filters))) if filters else table
 
-    def columns(self, names: Sequence[str] = LABELS) -> dict[str, np.ndarray]:
-        """Columns other than ``iq``, each an array of all rows: objects (str or None), or float64 with nan for null."""
+    def columns(self, names: Sequence[str] = LABELS, group: int | None = None) -> dict[str, np.ndarray]:
+        """Columns other than ``iq``, each an array of all rows, or of the rows of one row group.
+
+        Text gives objects (str or None), numbers float64 with nan for null.
+        """
         if IQ in names:
             raise UsageError("columns() gives labels; iterate or use blocks() for iq")
-        table = self.table(names)
+        table = self.table(names) if group is None else self._read(list(names), group)
         try:
             return {name: _values(table.column(name), KINDS[name]) for name in names}
         except (pa.ArrowException, ValueError, IndexError) as fault:
@@ -169,7 +178,8 @@ class Reader:
         else:
             starts = layout.starts
             iq = self._samples(group, layout)
-        block = Block(int(self._first[group]), iq, starts)
+        mapped = layout is not None and not layout.compressed and self._scale is None
+        block = Block(int(self._first[group]), iq, starts, self._map if mapped else None)
         self._last = group, block
         return block
 
@@ -186,8 +196,10 @@ class Reader:
         table = self._read(list(LABELS)).combine_chunks()
         return {name: table.column(name).chunk(0) if self.count else table.column(name) for name in LABELS}
 
-    def _read(self, names: list[str]) -> pa.Table:
+    def _read(self, names: list[str], group: int | None = None) -> pa.Table:
         try:
+            if group is not None:
+                return self._file.read_row_group(group, columns=names, use_threads=False)
             return self._file.read(columns=names, use_threads=False)
         except (pa.ArrowException, OSError) as fault:
             raise EMindError(f"{self.path}: the columns cannot be read ({_first_line(fault)})") from None
