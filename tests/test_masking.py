@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from emind.models.masking import kept_count, random_selection, random_selection_by_loop
+from emind.models.masking import by_one_key, kept_count, random_selection, random_selection_by_loop, shuffled
 from emind.models.packed_batch import Patches
 from packed import packed_batch
 
@@ -39,6 +39,14 @@ def test_the_vectorised_selection_is_that_of_the_loop(lengths):
     one, other = random_selection(batch, patches, 0.75), random_selection_by_loop(batch, patches, 0.75)
     for field in fields(one):
         assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_the_sort_by_digits_is_that_of_signal_number_plus_noise():
+    patches = Patches.of(batch := packed_batch(LENGTHS))
+    noise = batch.noise_RN.reshape(-1)[patches.slot_N]
+    noise[5:40] = noise[5]  # equal ones stay in their order
+    noise[50:53] = torch.tensor([0.0, 1e-40, 1 - 2**-24])
+    assert torch.equal(shuffled(noise, patches.place_N, batch.signals), by_one_key(noise, patches.place_N))
 
 
 def test_kept_patches_are_those_of_least_noise_and_equal_noise_keeps_the_share():

@@ -13,8 +13,10 @@ Shapes, by letter:
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,13 +65,27 @@ def kept_count(count_S: Tensor, mask_share: float) -> Tensor:
 def random_selection(batch: PackedBatch, patches: Patches, mask_share: float) -> Selection:
     """Decided by the batch's noise alone."""
     noise_N = batch.noise_RN.reshape(-1).index_select(0, patches.slot_N)
-    # In float64 the sum is exact and stays below the next signal's number.
-    order_N = torch.argsort(noise_N.double().add_(patches.place_N), stable=True)
+    order_N = shuffled(noise_N, patches.place_N, batch.signals)
     count_S = kept_count(patches.count_S, mask_share)
     keeps_N = patches.number_N < count_S.index_select(0, patches.place_N)
     # Signals lie in their order before and after the sort, so position i of the sorted pack is rank number_N[i].
     kept_N = torch.empty_like(keeps_N).index_copy_(0, order_N, keeps_N)
     return Selection.of(patches, kept_N, count_S)
+
+
+def shuffled(noise_N: Tensor, place_N: Tensor, signals: int) -> Tensor:
+    """Patches by signal, then noise: the one sort of the whole pack, stable."""
+    if noise_N.device.type == "cpu" and signals <= 1 << 16 and sys.byteorder == "little":
+        # Floats that are not negative are ordered as their bits are, and numpy sorts keys of 16 bits by their digits,
+        # three to five times as fast as torch compares floats.
+        low_N, high_N = noise_N.numpy().view(np.uint16).reshape(-1, 2).T
+        return torch.from_numpy(np.lexsort((low_N, high_N, place_N.numpy().astype(np.uint16))))
+    return by_one_key(noise_N, place_N)
+
+
+def by_one_key(noise_N: Tensor, place_N: Tensor) -> Tensor:
+    """In float64 the sum is exact and stays below the next signal's number."""
+    return torch.argsort(noise_N.double().add_(place_N), stable=True)
 
 
 def random_selection_by_loop(batch: PackedBatch, patches: Patches, mask_share: float) -> Selection:
