@@ -12,7 +12,7 @@ from pathlib import Path
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import WindowSpec
 
-from . import bench_generate, dataset
+from . import bench_generate, dataset, pretrain_command
 from .sources import command as import_command
 
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and logs")
     f.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, if there is one")
     f.set_defaults(run=finetune)
+    pretrain_command.add_arguments(commands.add_parser(
+        "pretrain", help="train a masked autoencoder on a corpus, without labels",
+        description=pretrain_command.__doc__))
     e = commands.add_parser(
         "evaluate",
         help="measure a weights file on generated test windows",

@@ -70,39 +70,54 @@ class FinetuneConfig:
 
 def read_config(path: str | Path) -> FinetuneConfig:
     """Read TOML. An unknown table or key, or a value of another type, is an error that names it."""
-    try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-    except FileNotFoundError:
-        raise UsageError(f"configuration {path}: no such file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"configuration {path}: not valid TOML ({error})") from None
-    return config_from_dict(tables, str(path))
+    return config_from_dict(read_toml(path), str(path))
 
 
 def config_from_dict(tables: dict, where: str) -> FinetuneConfig:
     """Configuration from nested dicts, checked; ``where`` stands in the errors."""
-    return _fill(FinetuneConfig, tables, where)
+    return filled(FinetuneConfig, tables, where)
 
 
-def _fill(kind: type, values: dict, where: str):
+def read_toml(path: str | Path) -> dict:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise UsageError(f"configuration {path}: no such file") from None
+    except OSError as error:
+        raise UsageError(f"configuration {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration {path}: not valid TOML ({error})") from None
+
+
+def filled(kind: type, values: dict, where: str):
+    """A dataclass from a table, key by key; what the table lacks keeps its default. Tables inside become dataclasses.
+
+    UsageError for an unknown key, or a value of another type than the default.
+    """
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UsageError(f"configuration {where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
-    filled = {}
+    found = {}
     for name, value in values.items():
         default = getattr(kind(), name)
         if is_dataclass(default):
             if not isinstance(value, dict):
                 raise UsageError(f"configuration {where}: [{name}] must be a table")
-            filled[name] = _fill(type(default), value, f"{where} [{name}]")
-        elif isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-            filled[name] = float(value)
+            found[name] = filled(type(default), value, f"{where} [{name}]")
+        elif isinstance(default, float) and _is_number(value):
+            found[name] = float(value)
+        elif isinstance(default, tuple) and isinstance(value, (list, tuple)) and all(map(_is_number, value)):
+            found[name] = tuple(float(one) for one in value)
         elif type(value) is type(default):
-            filled[name] = value
+            found[name] = value
         else:
             raise UsageError(
                 f"configuration {where}: {name} must be {type(default).__name__}, not {type(value).__name__}"
             )
-    return kind(**filled)
+    return kind(**found)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
