@@ -103,9 +103,9 @@ class Emulator:
         """Stop the stream without a word."""
         self.ask("fault", kind="silence", at=at, halt=True, chain=chain)
 
-    def unplug(self) -> None:
-        """The device answers nothing and sends nothing."""
-        self.ask("gone")
+    def unplug(self, refuse: bool = False) -> None:
+        """The device answers nothing and sends nothing; with ``refuse`` its ports are closed and sends to it fail."""
+        self.ask("gone", refuse=refuse)
 
     def plug_in(self, switched_off: bool = True) -> None:
         """It is there again: as after switching on, or (False) as if only the cable had been out."""

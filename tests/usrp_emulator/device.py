@@ -54,8 +54,8 @@ class Device:
         self.events.append({"event": event, **values})
 
     def tuned_hz(self, chain: int) -> float:
-        """The radio frequency at the middle of the chain's band, from the bits in the registers."""
-        return self.front_end.lo_hz + self.chains[chain].frequency_word / 2**32 * protocol.TICK_RATE
+        """The radio frequency that the synthesiser and the chain's rotation bring to zero, from their registers."""
+        return self.front_end.lo_hz - self.chains[chain].frequency_word / 2**32 * protocol.TICK_RATE
 
     # --- registers ---------------------------------------------------------------------------------------------
 

@@ -1,15 +1,16 @@
-"""What stands between antenna and converter: the synthesiser, the attenuator and the antenna switch of an SBX.
+"""What stands before the digital part: synthesiser, attenuator and antenna switch of an SBX, gain of the converter.
 
-The driver programs an ADF4350 by SPI and the attenuator by pins; this module reads back from the same bits what the
-driver asked for, so that a test can tell the frequency that the hardware would have from the one it was told.
-A "basic" board has none of these: its synthesiser stays at 0 Hz and its gain at 0 dB.
+The driver programs an ADF4350 and an ADS62P44 by SPI and the attenuator by pins; this module reads back from the same
+bits what the driver asked for, so that a test can tell the frequency that the hardware would have from the one it was
+told. A "basic" board has only the converter: its synthesiser stays at 0 Hz.
 """
 
 from __future__ import annotations
 
 from .protocol import TICK_RATE
 
-SPI_RX_BOARD = 16
+SPI_RX_BOARD, SPI_CONVERTER = 16, 256
+CONVERTER_GAIN = {0x17: 0.5, 0x1A: 0.05}  # register → dB a step of its low four bits
 RX_PIN_LOCKED = 3  # bits 0 and 1
 ATTENUATOR_SHIFT, ATTENUATOR_MASK = 8, 63
 ANTENNA_RX2 = 1 << 14
@@ -23,9 +24,12 @@ class FrontEnd:
     def reset(self) -> None:
         self._synthesiser = [0] * 6
         self.lo_hz = 0.0
+        self._converter = dict.fromkeys(CONVERTER_GAIN, 0)
         self._pins = {}  # offset in the pin registers (0 idle, 1 receive, 2 transmit, 3 both) → word
 
     def spi(self, slave: int, word: int, bits: int) -> None:
+        if slave == SPI_CONVERTER and bits == 16 and word >> 8 in self._converter:
+            self._converter[word >> 8] = word & 15
         if self.board != "sbx" or slave != SPI_RX_BOARD or bits != 32:
             return
         register = word & 7
@@ -47,10 +51,9 @@ class FrontEnd:
 
     @property
     def gain_db(self) -> float:
-        """0 to 31.5 dB: the attenuator's pins while receiving, in steps of half a decibel."""
-        if self.board != "sbx":
-            return 0.0
-        return (self._pins.get(1, 0) >> ATTENUATOR_SHIFT & ATTENUATOR_MASK) / 2
+        """0 to 38 dB: the attenuator's pins while receiving, half a decibel a step, and the converter's own gain."""
+        board = (self._pins.get(1, 0) >> ATTENUATOR_SHIFT & ATTENUATOR_MASK) / 2 if self.board == "sbx" else 0.0
+        return round(board + sum(step * self._converter[number] for number, step in CONVERTER_GAIN.items()), 2)
 
     @property
     def antenna(self) -> str:

@@ -55,14 +55,13 @@ class Server:
         self.address, self.paced_by_receiver = address, paced_by_receiver
         self._selector = selectors.DefaultSelector()
         self._sockets: dict[int, socket.socket] = {}
-        handlers = {
+        self._handlers = {
             protocol.PORT_CONTROL: self._on_control, protocol.PORT_FIFO: self._on_fifo,
             protocol.PORT_RX[0]: lambda data, peer: self._on_data(0, data, peer),
             protocol.PORT_RX[1]: lambda data, peer: self._on_data(1, data, peer),
             protocol.PORT_TX: self._ignore, protocol.PORT_UART: self._ignore,
         }
-        for port, handler in handlers.items():
-            self._open(port, handler)
+        self._open()
         self._destination: list[tuple[str, int] | None] = [None, None]
         self._fifo: deque[tuple[int | None, int, int, tuple[str, int]]] = deque()
         self.present = True
@@ -71,17 +70,26 @@ class Server:
         self._held_ns = 0
         self.device = Device(source, self._send, address, **device)
 
-    def _open(self, port: int, handler: Callable[[bytes, tuple[str, int]], None]) -> None:
-        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        held.bind((self.address, port))
-        held.setblocking(False)
-        self._sockets[port] = held
-        self._selector.register(held, selectors.EVENT_READ, (held, handler))
+    def _open(self) -> None:
+        for port, handler in self._handlers.items():
+            held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            held.setblocking(False)
+            try:
+                held.bind((self.address, port))
+            except OSError as error:
+                raise OSError(f"cannot stand at {self.address} port {port}: {error.strerror}") from None
+            self._sockets[port] = held
+            self._selector.register(held, selectors.EVENT_READ, (held, handler))
+
+    def _shut(self) -> None:
+        for held in self._sockets.values():
+            self._selector.unregister(held)
+            held.close()
+        self._sockets.clear()
 
     def close(self) -> None:
-        for held in self._sockets.values():
-            held.close()
+        self._shut()
         self._selector.close()
 
     # --- packets out -------------------------------------------------------------------------------------------
@@ -177,15 +185,16 @@ class Server:
 
     def run(self, commands: IO[str] | None = None, answers: IO[str] | None = None) -> None:
         """Serve until told to quit, or until ``commands`` ends."""
-        self._answers, self._running = answers, True
+        self._answers, self._running, self._holding = answers, True, False
         if commands is not None:
             self._selector.register(commands, selectors.EVENT_READ, None)
         while self._running:
+            ready = self._selector.select(self._sleep())
             self._holding = False
-            for chain in self.device.chains:
+            for chain in self.device.chains:  # what is due goes out before what has just come in is answered
                 chain.pump(lambda number=chain.number: self._may_send(number))
             self._run_commands()
-            for key, _ in self._selector.select(self._sleep()):
+            for key, _ in ready:
                 if key.data is None:
                     self._running = self._listen(commands)
                 else:
@@ -224,7 +233,7 @@ class Server:
         try:
             request = json.loads(line)
             answer = self.obey(**request)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
             answer = {"error": str(error)}
         if self._answers is not None:
             print(json.dumps(answer), file=self._answers, flush=True)
@@ -240,7 +249,7 @@ class Server:
         elif do == "clear_faults":
             self.device.chains[chain].faults.clear()
         elif do == "gone":
-            self.present = False
+            self._gone(**values)
         elif do == "back":
             self._back(**values)
         elif do == "quit":
@@ -249,10 +258,18 @@ class Server:
             raise ValueError(f"cannot {do!r}: status, fault, clear_faults, gone, back, quit")
         return {}
 
+    def _gone(self, refuse: bool = False) -> None:
+        """Nothing is answered or sent; with ``refuse`` the ports are closed, so that the driver's sends fail."""
+        self.present = False
+        if refuse:
+            self._shut()
+
     def _back(self, switched_off: bool = True) -> None:
         """The device answers again; unless only the cable was out, it has forgotten all that it was told."""
         if switched_off:
             self.device.reset()
             self._destination = [None, None]
             self._fifo.clear()
+        if not self._sockets:
+            self._open()
         self.present = True
