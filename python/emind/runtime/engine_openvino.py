@@ -1,0 +1,174 @@
+"""The OpenVINO back end: one graph from samples to logits, compiled for the processor, a stream for each core.
+
+The spectral features stay outside: OpenVINO converts no complex transforms from torch, and those and the ordering are
+quicker in numpy and torch. They and the rate token are float32; the graph runs in bfloat16 where the processor has it.
+
+Compiled graphs are kept in the user's cache, so that the next start takes a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contract.window import WindowSpec
+from ..models.emind import pooled, positions, sample_channels
+from ..models.heads import MultiHead
+from .engine_base import Engine, prepared
+
+GRAPH_VERSION = 1  # raised when what is compiled from the same weights changes
+KEPT_GRAPHS = 16  # in the cache
+
+
+def import_openvino() -> ModuleType:
+    """The library. Its import reports to the maker's servers if openvino_telemetry is there: that is kept from it."""
+    absent = "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+class OpenVINOEngine(Engine):
+    """Infers with OpenVINO. ``weights_hash`` names the weights in the cache."""
+
+    def __init__(
+        self, model: MultiHead, spec: WindowSpec, header: dict, name: str, threads: int, half: bool, weights_hash: str
+    ) -> None:
+        super().__init__(model, spec, header, name, threads)
+        openvino = import_openvino()
+        precision = "bf16" if half else "f32"
+        self.backend = "openvino-bfloat16" if half else "openvino-float32"
+        model = prepared(model)
+        self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
+        core = openvino.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # pinned, two engines in one process would fight over the first cores
+        }
+        key = (GRAPH_VERSION, openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), options, weights_hash)
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        self._compiled = _from_cache(core, digest, options)
+        if self._compiled is None:
+            self._compiled = core.compile_model(_graph(openvino, model, spec), "CPU", options)
+            _to_cache(self._compiled, digest)
+        self._requests = threading.local()
+        self._tensor = openvino.Tensor
+
+    def _probabilities(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        inputs = [iq_BL2, self._rate_tokens(rates_hz)]
+        if self._spectral is not None:
+            inputs.append(self._spectral.features(iq_BL2))
+        # Tensors over the arrays' own memory, which they do not keep alive.
+        arrays = [np.ascontiguousarray(values.numpy()) for values in inputs]
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, self._tensor(array, shared_memory=True))
+        request.start_async()
+        request.wait()
+        return {
+            name: self.calibrated(name, request.get_output_tensor(index).data)
+            for index, name in enumerate(self.heads)
+        }
+
+    def _rate_tokens(self, rates_hz: np.ndarray) -> Tensor:
+        """(B,) Hz to (B, D); the windows of a batch mostly have one rate."""
+        if (rates_hz == rates_hz[0]).all() or np.isnan(rates_hz).all():
+            return self._rate_token(torch.from_numpy(rates_hz[:1])).expand(len(rates_hz), -1)
+        return self._rate_token(torch.from_numpy(rates_hz))
+
+
+class _Graph(nn.Module):
+    """What runs in OpenVINO: ``MultiHead.forward`` with rate token and spectral features given."""
+
+    def __init__(self, model: MultiHead, patches: int) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("positions_ND", positions(patches, model.encoder.config.width))
+
+    def forward(self, iq_BL2: Tensor, rate_token_BD: Tensor, features_BSP: Tensor | None = None) -> tuple[Tensor, ...]:
+        encoder = self.model.encoder
+        config = encoder.config
+        samples_BLC = sample_channels(iq_BL2, config.channels)
+        samples_BLC = nn.functional.pad(samples_BLC, (0, 0, 0, -iq_BL2.shape[1] % config.patch))
+        patches = samples_BLC.reshape(-1, len(self.positions_ND), encoder.patch_layer.in_features)
+        patches_BND = encoder.patch_layer(patches) + self.positions_ND
+        # Added to the rate token's zeros, the class token takes on the batch's size.
+        class_BD = rate_token_BD * 0.0 + encoder.class_token
+        tokens = [torch.stack([class_BD, rate_token_BD], dim=1), patches_BND]
+        if features_BSP is not None:
+            spectral = encoder.spectral_tokens
+            tokens.append(torch.einsum("bsp,spd->bsd", features_BSP, spectral.weight) + spectral.bias)
+        pooled_B2D = pooled(encoder.encode(torch.cat(tokens, dim=1)))
+        return tuple(head(pooled_B2D) for head in self.model.heads.values())
+
+
+def _graph(openvino: ModuleType, model: MultiHead, spec: WindowSpec):
+    """The graph as OpenVINO's, for batches of any size."""
+    config, spectral = model.encoder.config, model.encoder.spectral_tokens
+    shapes = [(spec.length, 2), (config.width,)]
+    if spectral is not None:
+        shapes.append((spectral.COUNT, spectral.weight.shape[1]))
+    example = tuple(torch.rand(2, *shape) for shape in shapes)
+    module = _Graph(model, -(-spec.length // config.patch)).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about tracing
+        graph = openvino.convert_model(module, example_input=example)
+    graph.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+    return graph
+
+
+def cache_folder() -> Path:
+    """Where compiled graphs are kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "gr-emind"
+
+
+def _from_cache(core, digest: str, options: dict):
+    """The compiled graph of this digest; None where there is none, or a damaged one."""
+    try:
+        blob = (cache_folder() / f"{digest}.blob").read_bytes()
+    except OSError:
+        return None
+    checksum, data = blob[:32], blob[32:]
+    if hashlib.sha256(data).digest() != checksum:
+        return None
+    try:
+        return core.import_model(data, "CPU", options)
+    except RuntimeError:  # the library's own; it is compiled anew
+        return None
+
+
+def _to_cache(compiled, digest: str) -> None:
+    """Keep a compiled graph, whole or not at all. A cache that cannot be written is no fault."""
+    data = compiled.export_model().getvalue()
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(data).digest() + data)
+        os.replace(temporary, folder / f"{digest}.blob")
+        oldest_first = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime)
+        for path in oldest_first[:-KEPT_GRAPHS]:
+            path.unlink()
+    except OSError:
+        return
