@@ -30,7 +30,6 @@ class Selection:
     kept_N: true where the encoder sees a patch
     index_K, index_M: which patches are kept and masked, rising
     place_K: place of the signal that a kept patch is of
-    rank_K: how many patches of its signal are kept before it
     count_S: kept patches of each signal
     """
 
@@ -38,7 +37,6 @@ class Selection:
     index_K: Tensor
     index_M: Tensor
     place_K: Tensor
-    rank_K: Tensor
     count_S: Tensor
 
     @staticmethod
@@ -47,14 +45,17 @@ class Selection:
         place_K = patches.place_N.index_select(0, index_K)
         if count_S is None:
             count_S = torch.zeros_like(patches.count_S).index_add_(0, place_K, torch.ones_like(place_K))
-        before_S = count_S.cumsum(0).sub_(count_S)
-        rank_K = torch.arange(index_K.shape[0], device=index_K.device).sub_(before_S.index_select(0, place_K))
-        return Selection(kept_N, index_K, index_M, place_K, rank_K, count_S)
+        return Selection(kept_N, index_K, index_M, place_K, count_S)
 
     @staticmethod
     def everything(patches: Patches) -> Selection:
         kept_N = torch.ones_like(patches.place_N, dtype=torch.bool)
         return Selection.of(patches, kept_N, patches.count_S)
+
+    def token_K(self, prefix: int, behind: int) -> Tensor:
+        """Where the kept patches lie among tokens that have ``prefix`` others before and ``behind`` after a signal."""
+        number_K = torch.arange(self.index_K.shape[0], device=self.index_K.device)
+        return number_K + prefix + self.place_K * (prefix + behind)
 
 
 def kept_count(count_S: Tensor, mask_share: float) -> Tensor:
@@ -91,7 +92,7 @@ def by_one_key(noise_N: Tensor, place_N: Tensor) -> Tensor:
 def random_selection_by_loop(batch: PackedBatch, patches: Patches, mask_share: float) -> Selection:
     """The same, signal by signal: the comparison of the tests and of `emind-train bench masking`."""
     noise_N = batch.noise_RN.reshape(-1).index_select(0, patches.slot_N)
-    kept, index_kept, index_masked, places, ranks, counts = [], [], [], [], [], []
+    kept, index_kept, index_masked, places, counts = [], [], [], [], []
     first = 0
     for place, noise_n in enumerate(noise_N.split(patches.count_S.tolist())):
         patches_n = noise_n.shape[0]
@@ -102,8 +103,7 @@ def random_selection_by_loop(batch: PackedBatch, patches: Patches, mask_share: f
         index_kept.append(kept_n.nonzero().squeeze(1) + first)
         index_masked.append(kept_n.logical_not().nonzero().squeeze(1) + first)
         places.append(torch.full((keep,), place))
-        ranks.append(torch.arange(keep))
         counts.append(keep)
         first += patches_n
-    joined = (torch.cat(parts) for parts in (kept, index_kept, index_masked, places, ranks))
+    joined = (torch.cat(parts) for parts in (kept, index_kept, index_masked, places))
     return Selection(*joined, torch.tensor(counts))

@@ -106,7 +106,7 @@ def packed_tokens(encoder: Encoder, batch: PackedBatch, patches: Patches, kept: 
     where = torch.cat([
         first_S,
         first_S + 1,
-        first_S[kept.place_K] + Encoder.PREFIX + kept.rank_K,
+        kept.token_K(Encoder.PREFIX, extra),
         (behind_S1 + torch.arange(extra, device=behind_S1.device)).flatten(),
     ])  # fmt: skip
     tokens = torch.cat([part.to(patches_KD.dtype) for part in parts])

@@ -128,8 +128,8 @@ class Decoder(nn.Module):
         count_S = Encoder.PREFIX + patches.count_S
         to_S = count_S.cumsum(0) - count_S
         to_N = to_S[patches.place_N] + Encoder.PREFIX + patches.number_N
-        from_K = from_S[kept.place_K] + Encoder.PREFIX + kept.rank_K
-        source = torch.cat([(from_S.unsqueeze(1) + prefix).flatten(), from_K])
+        behind = (seen.tokens_TD.shape[0] - kept.index_K.shape[0]) // from_S.shape[0] - Encoder.PREFIX
+        source = torch.cat([(from_S.unsqueeze(1) + prefix).flatten(), kept.token_K(Encoder.PREFIX, behind)])
         target = torch.cat([(to_S.unsqueeze(1) + prefix).flatten(), to_N[kept.index_K], to_N[kept.index_M]])
 
         # Spectral tokens of the encoder, if any, end here: they helped to encode what was seen.
