@@ -183,6 +183,7 @@ class GroupCache:
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = self.corpus.load(group)
+            _release(found)
             if len(self._groups) > self.size:
                 self._groups.popitem(last=False)
         else:
@@ -191,8 +192,13 @@ class GroupCache:
 
     def release(self) -> None:
         """Take the pages of the mapped files out of this process's memory; the system keeps them as it sees fit."""
-        for map_ in {id(one.map): one.map for one in self._groups.values() if one.map is not None}.values():
-            map_.madvise(mmap.MADV_DONTNEED)
+        for group in self._groups.values():
+            _release(group)
+
+
+def _release(group: RowGroup) -> None:
+    if group.map is not None:
+        group.map.madvise(mmap.MADV_DONTNEED)
 
 
 def _files(folder: Path, part: str, sets: list[str] | None) -> dict[str, list[Path]]:

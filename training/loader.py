@@ -121,6 +121,11 @@ class Loader:
             "planner": self._state, "pending": [[number, list(weights)] for number, weights in self._pending],
         }  # fmt: skip
 
+    @property
+    def processes(self) -> list[int]:
+        """Numbers of the producers' processes."""
+        return [worker.pid for worker in self._workers]
+
     def close(self) -> None:
         """End the producers."""
         for pipe in self._pipes:

@@ -46,7 +46,7 @@ class Pointer:
 
     def restore(self, state: list[int]) -> None:
         self.epoch, self._pool, self._place = state
-        self._drawn: list[tuple[int, int, int]] | None = None
+        self._drawn: np.ndarray | None = None  # the pool's signals, (signals, 3)
 
     def state(self) -> list[int]:
         return [self.epoch, self._pool, self._place]
@@ -55,7 +55,7 @@ class Pointer:
         """Row group, number among its chosen signals, samples."""
         if self._drawn is None:
             self._drawn = self._shuffled()
-        item = self._drawn[self._place]
+        group, index, length = self._drawn[self._place].tolist()
         self._place += 1
         if self._place == len(self._drawn):
             self._drawn = None
@@ -64,17 +64,16 @@ class Pointer:
             if self._pool * POOL >= len(self._groups):
                 self._pool = 0
                 self.epoch += 1
-        return item
+        return group, index, length
 
-    def _shuffled(self) -> list[tuple[int, int, int]]:
+    def _shuffled(self) -> np.ndarray:
         order = stream(self._seed, EPOCH, self._source, self.epoch).permutation(self._groups)
         chosen = order[self._pool * POOL : (self._pool + 1) * POOL].tolist()
         lengths = [self._cache[group].lengths for group in chosen]
         groups = np.repeat(chosen, [len(one) for one in lengths])
         numbers = np.concatenate([np.arange(len(one)) for one in lengths])
         mixed = stream(self._seed, POOLS, self._source, self.epoch, self._pool).permutation(len(groups))
-        table = np.stack([groups, numbers, np.concatenate(lengths)], axis=1)[mixed]
-        return [tuple(row) for row in table.tolist()]
+        return np.stack([groups, numbers, np.concatenate(lengths)], axis=1)[mixed]
 
 
 class Turns:

@@ -63,7 +63,8 @@ def filled(
                 raw[at] = part.signal(signal)
                 rates[index] = part.rates[signal]
             parts = max_abs(raw)
-            power = np.einsum("nlc,nlc->n", parts, parts)
+            flat = parts.reshape(len(parts), -1)
+            power = np.einsum("nv,nv->n", flat, flat)
             good = np.isfinite(power) & (power > 0)  # max_abs makes zeros of NaN, and NaN of infinity
             usable[indices] = good
             for at in np.flatnonzero(good).tolist():
