@@ -1,7 +1,8 @@
-"""The OpenVINO back end: one graph from samples to logits, compiled for the processor, a stream for each core.
+"""The OpenVINO back end: one graph from samples to pooled features, compiled for the processor, a stream a core.
 
 The spectral features stay outside: OpenVINO converts no complex transforms from torch, and those and the ordering are
-quicker in numpy and torch. They and the rate token are float32; the graph runs in bfloat16 where the processor has it.
+quicker in numpy and torch. They, the rate token and the heads, which cost next to nothing, are float32; the graph runs
+in bfloat16 where the processor has it.
 
 Compiled graphs are kept in the user's cache, so that the next start takes a fraction of the time.
 """
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.window import WindowSpec
-from ..models.emind import pooled, positions, sample_channels
+from ..models.emind import Encoder, pooled, positions, sample_channels
 from ..models.heads import MultiHead
 from .engine_base import Engine, prepared
 
@@ -55,6 +56,7 @@ class OpenVINOEngine(Engine):
         self.backend = "openvino-bfloat16" if half else "openvino-float32"
         model = prepared(model)
         self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
+        self._head_modules = model.heads
         core = openvino.Core()
         options = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -66,7 +68,7 @@ class OpenVINOEngine(Engine):
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         self._compiled = _from_cache(core, digest, options)
         if self._compiled is None:
-            self._compiled = core.compile_model(_graph(openvino, model, spec), "CPU", options)
+            self._compiled = core.compile_model(_graph(openvino, model.encoder, spec), "CPU", options)
             _to_cache(self._compiled, digest)
         self._requests = threading.local()
         self._tensor = openvino.Tensor
@@ -84,10 +86,8 @@ class OpenVINOEngine(Engine):
             request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         request.start_async()
         request.wait()
-        return {
-            name: self.calibrated(name, request.get_output_tensor(index).data)
-            for index, name in enumerate(self.heads)
-        }
+        pooled_B2D = torch.from_numpy(request.get_output_tensor(0).data)
+        return {name: self.calibrated(name, head(pooled_B2D).numpy()) for name, head in self._head_modules.items()}
 
     def _rate_tokens(self, rates_hz: np.ndarray) -> Tensor:
         """(B,) Hz to (B, D); the windows of a batch mostly have one rate."""
@@ -97,15 +97,15 @@ class OpenVINOEngine(Engine):
 
 
 class _Graph(nn.Module):
-    """What runs in OpenVINO: ``MultiHead.forward`` with rate token and spectral features given."""
+    """What runs in OpenVINO: the encoder with rate token and spectral features given, and the pooling."""
 
-    def __init__(self, model: MultiHead, patches: int) -> None:
+    def __init__(self, encoder: Encoder, patches: int) -> None:
         super().__init__()
-        self.model = model
-        self.register_buffer("positions_ND", positions(patches, model.encoder.config.width))
+        self.encoder = encoder
+        self.register_buffer("positions_ND", positions(patches, encoder.config.width))
 
-    def forward(self, iq_BL2: Tensor, rate_token_BD: Tensor, features_BSP: Tensor | None = None) -> tuple[Tensor, ...]:
-        encoder = self.model.encoder
+    def forward(self, iq_BL2: Tensor, rate_token_BD: Tensor, features_BSP: Tensor | None = None) -> Tensor:
+        encoder = self.encoder
         config = encoder.config
         samples_BLC = sample_channels(iq_BL2, config.channels)
         samples_BLC = nn.functional.pad(samples_BLC, (0, 0, 0, -iq_BL2.shape[1] % config.patch))
@@ -117,18 +117,17 @@ class _Graph(nn.Module):
         if features_BSP is not None:
             spectral = encoder.spectral_tokens
             tokens.append(torch.einsum("bsp,spd->bsd", features_BSP, spectral.weight) + spectral.bias)
-        pooled_B2D = pooled(encoder.encode(torch.cat(tokens, dim=1)))
-        return tuple(head(pooled_B2D) for head in self.model.heads.values())
+        return pooled(encoder.encode(torch.cat(tokens, dim=1)))
 
 
-def _graph(openvino: ModuleType, model: MultiHead, spec: WindowSpec):
+def _graph(openvino: ModuleType, encoder: Encoder, spec: WindowSpec):
     """The graph as OpenVINO's, for batches of any size."""
-    config, spectral = model.encoder.config, model.encoder.spectral_tokens
+    config, spectral = encoder.config, encoder.spectral_tokens
     shapes = [(spec.length, 2), (config.width,)]
     if spectral is not None:
         shapes.append((spectral.COUNT, spectral.weight.shape[1]))
     example = tuple(torch.rand(2, *shape) for shape in shapes)
-    module = _Graph(model, -(-spec.length // config.patch)).eval()
+    module = _Graph(encoder, -(-spec.length // config.patch)).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing
         graph = openvino.convert_model(module, example_input=example)

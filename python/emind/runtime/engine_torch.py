@@ -1,7 +1,7 @@
 """The torch back end: eager or compiled, on the processor's streams or on a CUDA device.
 
-Where the processor multiplies bfloat16, the transformer layers run in it; the tokenizer with its transforms, and the
-heads, stay in float32.
+Where the processor multiplies bfloat16, the products of the transformer layers run in it; the tokenizer with its
+transforms, the sums between the layers and the heads stay in float32.
 """
 
 from __future__ import annotations
@@ -35,21 +35,27 @@ class TorchEngine(Engine):
         self._model = prepared(model).to(self._device)
         if not on_cpu and self._model.encoder.spectral_tokens is not None:
             self._model.encoder.spectral_tokens.ordering = Ordering
-        self._model.encoder.blocks.to(self._dtype)
+        for block in self._model.encoder.blocks:
+            block.attention.to(self._dtype)
+            block.mlp.to(self._dtype)
 
     def _probabilities(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
         iq_BL2, rate_B = iq_BL2.to(self._device), torch.from_numpy(rates_hz).to(self._device)
-        tokens_BTD = self._model.encoder.tokenize(iq_BL2, rate_B).to(self._dtype)
+        tokens_BTD = self._model.encoder.tokenize(iq_BL2, rate_B)
         features_B2D = self._features(tokens_BTD)
         return {
             name: self.calibrated(name, head(features_B2D).cpu().numpy()) for name, head in self._model.heads.items()
         }
 
     def _features(self, tokens_BTD: Tensor) -> Tensor:
-        """Tokens through the layers, pooled: (B, T, D) to (B, 2 D) float32."""
+        """Tokens through the layers, pooled: (B, T, D) to (B, 2 D) float32.
+
+        What the layers add up stays in float32: rounded in each, confidences would be twice as far off.
+        """
         for block in self._model.encoder.blocks:
-            tokens_BTD = block(tokens_BTD)
-        return pooled(self._model.encoder.norm(tokens_BTD.float()))
+            tokens_BTD = tokens_BTD + block.attention(block.norm_attention(tokens_BTD).to(self._dtype))
+            tokens_BTD = tokens_BTD + block.mlp(block.norm_mlp(tokens_BTD).to(self._dtype))
+        return pooled(self._model.encoder.norm(tokens_BTD))
 
 
 class CompiledEngine(TorchEngine):
@@ -72,9 +78,8 @@ class CompiledEngine(TorchEngine):
 
         def build() -> None:
             # On a stream: what is compiled there is compiled for one thread.
-            example = self._model.encoder.tokenize(
-                torch.zeros(2, self.spec.length, 2), torch.full((2,), torch.nan)
-            ).to(self._dtype)
+            silence = torch.zeros(2, self.spec.length, 2)
+            example = self._model.encoder.tokenize(silence, torch.full((2,), torch.nan))
             torch._dynamo.mark_dynamic(example, 0)
             with inductor.patch(freezing=True), torch.no_grad():
                 compiled(example)
