@@ -8,16 +8,20 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import socket
 import subprocess
 
 import numpy as np
 import pytest
-from usrp_emulator import Emulator
+from usrp_emulator import Emitter, Emulator, EmulatorError, Scene, Tuning
+from usrp_emulator.clock import Clock
 from usrp_emulator.receiver import Receiver, ReceiverError
+from usrp_emulator.sources import counter
+from usrp_emulator.stream import RxChain
 
-if importlib.util.find_spec("gnuradio") is None or importlib.util.find_spec("gnuradio.uhd") is None:
-    pytest.skip("gnuradio.uhd is not installed", allow_module_level=True)
-
+driver = pytest.mark.skipif(
+    importlib.util.find_spec("gnuradio") is None or importlib.util.find_spec("gnuradio.uhd") is None,
+    reason="gnuradio.uhd is not installed")
 PACKET = 363  # samples
 
 
@@ -52,6 +56,7 @@ def tool(name: str, arguments: str) -> str:
     return run.stdout
 
 
+@driver
 def test_the_distribution_s_tools_find_and_probe_it():
     with Emulator():
         found = tool("uhd_find_devices", "addr=127.0.0.1")
@@ -61,6 +66,7 @@ def test_the_distribution_s_tools_find_and_probe_it():
         assert line in probed
 
 
+@driver
 def test_samples_arrive_unchanged_with_time_rate_and_frequency_at_the_first():
     sent = np.random.default_rng(3).integers(-32767, 32768, (50_000, 2), dtype=np.int16)
     with Emulator(sent) as device, Receiver(device.arguments, rate=1e6, frequency=915e6) as radio:
@@ -78,6 +84,7 @@ def test_samples_arrive_unchanged_with_time_rate_and_frequency_at_the_first():
     assert status["samples_sent"] >= len(x) and status["samples_lost"] == 0 and not status["streaming"]
 
 
+@driver
 def test_the_amplitude_holds_at_every_kind_of_decimation():
     with Emulator(np.full(1000, 0.5 - 0.25j)) as device, \
             Receiver(device.arguments, start=False) as radio:
@@ -88,6 +95,7 @@ def test_the_amplitude_holds_at_every_kind_of_decimation():
             assert len(x) == 2000 and np.abs(x - (0.5 - 0.25j)).max() < 1e-4
 
 
+@driver
 def test_frequency_gain_and_antenna_reach_the_registers_and_the_tags():
     with Emulator() as device, Receiver(device.arguments, frequency=915e6, gain=10) as radio:
         status = device.status()
@@ -108,6 +116,7 @@ def test_frequency_gain_and_antenna_reach_the_registers_and_the_tags():
     assert [f for _, f in tagged(tags, "rx_freq")] == pytest.approx([915e6, 433.92e6, 2.4501234e9, 868.3e6], abs=1)
 
 
+@driver
 def test_an_overflow_is_told_once_and_time_goes_on_at_the_right_sample():
     with Emulator() as device:
         device.overflow(at=100_000, samples=5000)
@@ -128,6 +137,7 @@ def test_an_overflow_is_told_once_and_time_goes_on_at_the_right_sample():
     assert np.array_equal(positions(x), expected)
 
 
+@driver
 def test_a_command_message_tunes_and_tags_where_it_asks_for_a_tag():
     with Emulator() as device, Receiver(device.arguments, frequency=915e6) as radio:
         radio.until_tag("rx_freq", 1)
@@ -139,6 +149,7 @@ def test_a_command_message_tunes_and_tags_where_it_asks_for_a_tag():
     assert [f for _, f in tagged(tags, "rx_freq")] == pytest.approx([915e6, 868.3e6], abs=1)
 
 
+@driver
 def test_a_new_rate_is_set_and_told():
     with Emulator() as device, Receiver(device.arguments, rate=1e6) as radio:
         radio.until(20_000)
@@ -154,6 +165,7 @@ def test_a_new_rate_is_set_and_told():
     assert positions(x)[restart + 1] == 0
 
 
+@driver
 def test_sixteen_lost_packets_show_in_the_time_only_and_three_are_noticed():
     with Emulator() as device:
         device.lose(packets=16, at=50_000)
@@ -178,6 +190,7 @@ def test_sixteen_lost_packets_show_in_the_time_only_and_three_are_noticed():
     assert np.array_equal(positions(x), expected)
 
 
+@driver
 @pytest.mark.parametrize("reported", [True, False])
 def test_a_halted_stream_stays_silent_until_it_is_started_again(reported):
     with Emulator() as device:
@@ -186,9 +199,11 @@ def test_a_halted_stream_stays_silent_until_it_is_started_again(reported):
         else:
             device.silence(at=20_000)
         with Receiver(device.arguments) as radio:
-            halt = radio.until(20_000 + PACKET, within=1.0)
+            radio.until(20_000)
             status = device.status()["chains"][0]
+            halt = events(device, "overflow" if reported else "silence")[0]["position"]
             assert status["halted"] and not status["streaming"] and 20_000 <= halt < 20_000 + PACKET
+            assert radio.until(halt) == radio.until(halt + 1, within=0.3) == halt
             radio.ask("restart")
             radio.until_tag("rx_time", 2)
             radio.until(40_000)
@@ -201,6 +216,7 @@ def test_a_halted_stream_stays_silent_until_it_is_started_again(reported):
     assert np.array_equal(positions(x), np.r_[0:halt, 0:len(x) - halt])
 
 
+@driver
 def test_the_device_goes_without_a_crash_and_comes_back_when_opened_again():
     with Emulator() as device, Receiver(device.arguments) as radio:
         radio.until(20_000)
@@ -222,6 +238,7 @@ def test_the_device_goes_without_a_crash_and_comes_back_when_opened_again():
     assert status["chains"][0]["frequency"] == pytest.approx(433e6, abs=1) and status["gain_db"] == 5
 
 
+@driver
 def test_a_cable_out_for_a_moment_costs_samples_but_not_the_stream():
     with Emulator() as device, Receiver(device.arguments) as radio:
         radio.until(20_000)
@@ -235,8 +252,164 @@ def test_a_cable_out_for_a_moment_costs_samples_but_not_the_stream():
     assert jump + 1 == held and (told[held] - held) % PACKET == 0 and told[held] - held > 0
 
 
+@driver
 def test_an_absent_device_is_not_found():
     with Emulator() as device:
         device.unplug()
         with pytest.raises(ReceiverError, match="No devices found"), Receiver(device.arguments):
             pass
+
+
+@driver
+def test_a_second_process_takes_the_device_and_leaves_the_first_silent():
+    with Emulator() as device, Receiver(device.arguments) as radio:
+        radio.until(20_000)
+        with Receiver(device.arguments) as other:  # this driver does not see that an N210 is in use
+            other.until(20_000)
+            held = radio.until(10_000_000, within=0.2)
+            assert radio.until(held + 1, within=0.2) == held
+            assert other.until(100_000) >= 100_000
+
+
+@driver
+def test_two_channels_of_one_board_come_with_the_same_samples_and_times():
+    with Emulator() as device, Receiver(device.arguments, subdevice="A:0 A:0", channels=2) as radio:
+        radio.until(30_000)
+        first, first_tags, _ = radio.collect(0)
+        second, second_tags, _ = radio.collect(1)
+        assert [chain["starts"] for chain in device.status()["chains"]] == [1, 1]
+    count = min(len(first), len(second))
+    assert count >= 30_000 and np.array_equal(first[:count], second[:count])
+    assert tagged(first_tags, "rx_time") == tagged(second_tags, "rx_time") != []
+
+
+# --- without the driver --------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """A chain on a clock that stands still until told; collects its packets."""
+
+    def __init__(self):
+        self.nanoseconds, self.packets, self.events = 5_300_000_000, [], []
+        self.clock = Clock(lambda: self.nanoseconds)
+        self.chain = RxChain(0, self.clock, counter, lambda p: self.packets.append(bytes(p)), lambda _: 1e8,
+                             lambda: 0.0, lambda event, **values: self.events.append((event, values)))
+        for offset, value in ((7, 100), (5, 3)):
+            self.chain.control(offset, value)
+        for offset, value in ((1, 1 << 17), (2, 0x300 | 25)):
+            self.chain.down_converter(offset, value)
+
+    def command(self, word: int, at: int = 0) -> None:
+        for offset, value in enumerate((word, at >> 32, at & 0xFFFFFFFF)):
+            self.chain.control(offset, value)
+
+    def run(self, microseconds: int) -> None:
+        """A step of a microsecond is one sample."""
+        for _ in range(microseconds):
+            self.nanoseconds += 1000
+            self.chain.pump(lambda: True)
+
+    def sent(self) -> list[tuple[int, int, int, bool]]:
+        """Number, time, samples and whether it ends a burst, of each packet of samples."""
+        out = []
+        for packet in self.packets:
+            word = np.frombuffer(packet, ">u4").astype(int)
+            if word[0] >> 28 == 1:
+                out.append((word[0] >> 16 & 15, word[2] << 32 | word[3], len(word) - 5, bool(word[-1] & 0x100)))
+        return out
+
+    def errors(self) -> list[int]:
+        return [int.from_bytes(p[-4:], "big") for p in self.packets if p[0] >> 4 == 5]
+
+
+def test_a_burst_of_counted_samples_starts_on_time_and_ends_marked():
+    bench = Bench()
+    bench.command(250, at=1000)
+    bench.run(9)
+    assert not bench.packets
+    bench.run(500)
+    assert bench.sent() == [(0, 1000, 100, False), (1, 11_000, 100, False), (2, 21_000, 50, True)]
+    assert not bench.errors() and bench.chain.active is None
+
+
+def test_a_command_for_the_past_is_reported_late_and_a_chain_that_is_not_continued_broken():
+    bench = Bench()
+    bench.run(10)
+    bench.command(250, at=5)
+    assert bench.errors() == [2] and not bench.sent()
+    bench.command(0xC0000000 | 100)  # now, and more to follow
+    bench.run(200)
+    assert bench.errors() == [2, 4] and [p[2] for p in bench.sent()] == [100]
+
+
+def test_counted_samples_in_a_chain_follow_each_other_without_a_gap():
+    bench = Bench()
+    bench.command(0xC0000000 | 150)
+    bench.command(0x80000000 | 50)
+    bench.run(400)
+    assert [p[1:] for p in bench.sent()] == [(0, 100, False), (10_000, 50, False), (15_000, 50, True)]
+    assert not bench.errors()
+
+
+def test_time_is_set_at_once_or_at_the_next_pulse():
+    now = [5_300_000_000]
+    clock = Clock(lambda: now[0])
+    assert clock.ticks(clock.raw()) == 0
+    clock.set(700, at_next_pulse=False)
+    clock.set(0, at_next_pulse=True)
+    now[0] = 5_999_999_990
+    assert clock.ticks(clock.raw()) == 700 + 69_999_999
+    now[0] = 6_000_000_010
+    assert clock.ticks(clock.raw()) == 1 and clock.last_pulse() == 0
+    now[0] = 8_500_000_000
+    assert clock.last_pulse() == 200_000_000
+
+
+def test_a_scene_is_heard_where_the_receiver_is_tuned():
+    scene = Scene([Emitter(433.92e6, level_db=-30), Emitter(434.5e6, "qpsk", level_db=-30)], noise_db=-90)
+
+    def peak(frequency: float, gain: float) -> tuple[float, float]:
+        x = scene(scene.length - 5000, 10_000, Tuning(frequency, 1e6, gain, 0))  # over the joint of the loop
+        spectrum = np.abs(np.fft.fft(x * np.hanning(len(x)))) / (len(x) / 2)
+        return np.fft.fftfreq(len(x), 1e-6)[spectrum.argmax()], 20 * np.log10(spectrum.max())
+
+    assert peak(434.0e6, 0) == (pytest.approx(-80e3, abs=110), pytest.approx(-30, abs=0.5))
+    assert peak(433.8e6, 20) == (pytest.approx(120e3, abs=110), pytest.approx(-10, abs=0.5))
+    assert peak(868e6, 0)[1] < -80
+
+
+def test_one_address_holds_one_emulator_and_the_next_waits_its_turn():
+    with Emulator(address="127.0.0.2") as first, Emulator(address="127.0.0.3") as other:
+        with pytest.raises(EmulatorError, match="hold its address"):
+            Emulator(address="127.0.0.2", wait_for_start=0.7).__enter__()
+        assert first.status()["present"] and other.status()["present"]
+    with Emulator(address="127.0.0.2") as next_one:
+        assert next_one.status()["present"]
+
+
+def test_a_foreign_program_on_its_ports_and_a_wrong_request_are_named(capfd):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
+        foreign.bind(("127.0.0.4", 49156))
+        with pytest.raises(EmulatorError, match="status 1"):
+            Emulator(address="127.0.0.4").__enter__()
+    assert "cannot stand at 127.0.0.4 port 49156: Address already in use" in capfd.readouterr().err
+    with Emulator(address="127.0.0.4") as device:
+        for request, message in (({"do": "fault", "kind": "fire"}, "no fault named 'fire'"),
+                                 ({"do": "fault", "kind": "overflow", "samples": -1}, "must not be negative"),
+                                 ({"do": "dance"}, "cannot 'dance'")):
+            with pytest.raises(EmulatorError, match=message):
+                device.ask(**request)
+        assert device.status()["present"]
+
+
+def test_a_source_is_a_file_or_a_function_as_well(tmp_path):
+    from usrp_emulator.sources import named
+
+    x = (np.arange(5) * (0.1 + 0.05j)).astype(np.complex64)
+    x.tofile(tmp_path / "a.cf32")
+    tuning = Tuning(1e8, 1e6, 0, 0)
+    assert np.array_equal(named(str(tmp_path / "a.cf32"))(3, 4, tuning), x[[3, 4, 0, 1]])
+    assert named("usrp_emulator.sources:counter") is counter
+    assert len(named('scene:{"emitters": [{"frequency": 1e8}], "length": 4096}')(4090, 100, tuning)) == 100
+    with pytest.raises(ValueError, match="neither counter"):
+        named("nothing")

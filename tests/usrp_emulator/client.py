@@ -40,6 +40,10 @@ class Emulator:
         """What the driver must be told to find it."""
         return f"type=usrp2,addr={self.address}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def __enter__(self) -> Emulator:
         self._folder = tempfile.TemporaryDirectory(prefix="usrp-emulator-")
         try:
@@ -55,6 +59,8 @@ class Emulator:
                                              env={**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"})
             self._read(self._wait_for_start)
         except BaseException:
+            if self._process is not None:
+                self._process.kill()  # one that waits for its turn does not look at its input
             self.__exit__()
             raise
         return self
@@ -76,7 +82,7 @@ class Emulator:
             raise EmulatorError(f"no answer from the emulator within {wait:g} s (does another one hold its address?)")
         line = self._process.stdout.readline()
         if not line:
-            raise EmulatorError(f"the emulator ended with status {self._process.wait(self.wait)}; see its message above")
+            raise EmulatorError(f"the emulator ended with status {self._process.wait(self.wait)}; its message is above")
         return json.loads(line)
 
     def ask(self, do: str, **values) -> dict:

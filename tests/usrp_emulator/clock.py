@@ -1,6 +1,7 @@
 """Time of the device: a counter of 100 MHz that the driver sets at once or at the next pulse per second.
 
-Two scales: *raw* ticks run from the emulator's start and never jump; *ticks* are what the driver sees.
+Two scales: *raw* ticks are the machine's own and never jump; *ticks* are what the driver sees. Pulses come at whole
+seconds of the raw scale, so that emulators on one machine share them, like radios on one pulse generator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ NANOSECONDS = 1_000_000_000 // TICK_RATE
 class Clock:
     def __init__(self, monotonic_ns: Callable[[], int] = time.monotonic_ns):
         self._monotonic_ns = monotonic_ns
-        self._start = monotonic_ns()
         self.reset()
 
     def reset(self) -> None:
@@ -25,7 +25,7 @@ class Clock:
         self._pending: tuple[int, int] | None = None  # raw time of a pulse, ticks from then on
 
     def raw(self) -> int:
-        return (self._monotonic_ns() - self._start) // NANOSECONDS
+        return self._monotonic_ns() // NANOSECONDS
 
     def ticks(self, raw: int) -> int:
         """What the counter shows at a raw time that is not before the last setting."""

@@ -23,13 +23,13 @@ class ReceiverError(RuntimeError):
 class Receiver:
     """``with Receiver(arguments, rate=1e6) as radio:`` opens the device, starts the flowgraph and collects samples.
 
-    The process is killed at the end, so the driver's lock on the device lasts three seconds more: open it again in the
-    same process (`close`, `open`), or with another emulator.
+    The process is killed at the end: an emulator is none the worse for it.
     """
 
     def __init__(self, arguments: str, rate: float = 1e6, frequency: float = 915e6, gain: float = 10.0,
-                 wait: float = 30.0, start: bool = True):
-        self._settings = {"arguments": arguments, "rate": rate, "frequency": frequency, "gain": gain}
+                 subdevice: str = "", channels: int = 1, wait: float = 30.0, start: bool = True):
+        self._settings = {"arguments": arguments, "rate": rate, "frequency": frequency, "gain": gain,
+                          "subdevice": subdevice, "channels": channels}
         self.wait, self._start = wait, start
 
     def __enter__(self) -> Receiver:
@@ -99,10 +99,10 @@ class Receiver:
         self.ask("acquire", samples=samples, path=str(path))
         return np.load(path)
 
-    def collect(self) -> tuple[np.ndarray, list[tuple[int, str, object]], list[int]]:
-        """Stop; samples, tags (sample, key, value) and the numbers of overflows in the messages."""
+    def collect(self, channel: int = 0) -> tuple[np.ndarray, list[tuple[int, str, object]], list[int]]:
+        """Stop; a channel's samples and tags (sample, key, value), and the numbers of overflows in the messages."""
         path = Path(self._folder.name) / "samples.npy"
-        answer = self.ask("stop", path=str(path))
+        answer = self.ask("stop", path=str(path), channel=channel)
         return np.load(path), [tuple(t) for t in answer["tags"]], answer["overflows"]
 
 
@@ -145,13 +145,21 @@ def main() -> None:
 
     held = {}
 
-    def open_device(arguments, rate, frequency, gain):
-        held["source"] = source = uhd.usrp_source(arguments, uhd.stream_args("fc32", "sc16", channels=[0]))
+    def open_device(arguments, rate, frequency, gain, subdevice="", channels=1):
+        stream = uhd.stream_args("fc32", "sc16", channels=list(range(channels)))
+        held["source"] = source = uhd.usrp_source(arguments, stream)
+        if subdevice:
+            source.set_subdev_spec(subdevice)
         source.set_samp_rate(rate)
-        source.set_center_freq(frequency)
-        source.set_gain(gain)
-        held["sink"], held["graph"] = Sink(), gr.top_block()
-        held["graph"].connect(source, held["sink"])
+        if "addr1" in arguments:
+            source.set_time_unknown_pps(uhd.time_spec(0.0))
+        for channel in range(channels):
+            source.set_center_freq(frequency, channel)
+            source.set_gain(gain, channel)
+        held["graph"], held["sinks"] = gr.top_block(), [Sink() for _ in range(channels)]
+        held["sink"] = held["sinks"][0]
+        for channel, sink in enumerate(held["sinks"]):
+            held["graph"].connect((source, channel), sink)
         held["graph"].msg_connect(source, "async_msgs", held["sink"], "messages")
         return {}
 
@@ -187,17 +195,19 @@ def main() -> None:
         held["source"].issue_stream_cmd(uhd.stream_cmd(uhd.stream_mode_t.STREAM_MODE_START_CONTINUOUS))
         return {}
 
-    def stop(path):
+    def stop(path, channel=0):
         held["graph"].stop()
         held["graph"].wait()
-        sink = held["sink"]
+        sink = held["sinks"][channel]
         np.save(path, np.concatenate(sink.parts) if sink.parts else np.empty(0, np.complex64))
-        return {"tags": sink.tags, "overflows": sink.overflows}
+        return {"tags": sink.tags, "overflows": held["sink"].overflows}
 
     def acquire(samples, path):
         source = held["source"]
         source.finite_acquisition(1)  # the first one starts and stops the stream, and what that gave may still come
-        source.get_time_now()  # by an answer from the device, which comes behind it
+        begin = source.get_time_now().get_real_secs()
+        while source.get_time_now().get_real_secs() < begin + 1e-3:  # until an answer of the device came behind it
+            pass
         np.save(path, np.array(source.finite_acquisition(samples), np.complex64))
         return {}
 

@@ -67,7 +67,7 @@ class Server:
         self.present = True
         self._queue = ReceiverQueue()
         self._since_check = [0, 0]
-        self._held_ns = 0
+        self._held_ticks = 0
         self.device = Device(source, self._send, address, **device)
 
     def _open(self) -> None:
@@ -189,7 +189,10 @@ class Server:
         if commands is not None:
             self._selector.register(commands, selectors.EVENT_READ, None)
         while self._running:
+            before = self.device.clock.raw()
             ready = self._selector.select(self._sleep())
+            if self._holding:
+                self._held_ticks += self.device.clock.raw() - before
             self._holding = False
             for chain in self.device.chains:  # what is due goes out before what has just come in is answered
                 chain.pump(lambda number=chain.number: self._may_send(number))
@@ -204,7 +207,6 @@ class Server:
         """Seconds until something is due without a packet coming in; None: nothing is."""
         raw = self.device.clock.raw()
         if self._holding:
-            self._held_ns += int(QUANTUM * 1e9)
             return QUANTUM
         due = [t for t in (chain.next_due() for chain in self.device.chains) if t is not None]
         wait = max(min(due) - raw, 0) / protocol.TICK_RATE if due else None
@@ -243,7 +245,7 @@ class Server:
         """One request of the test: status, fault, clear_faults, gone, back, quit."""
         if do == "status":
             return {**self.device.status(), "present": self.present, "receiver_drops": self._queue.drops,
-                    "held_back_s": self._held_ns / 1e9}
+                    "held_back_s": self._held_ticks / protocol.TICK_RATE}
         if do == "fault":
             self.device.inject(Fault(**values), chain)
         elif do == "clear_faults":
