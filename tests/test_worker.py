@@ -83,7 +83,7 @@ def test_a_ring_reads_across_its_end_what_was_written():
         assert rates.tolist() == [first] * 3
         assert windows.flags.c_contiguous
         ring.answer(first, 3, {"head": np.stack([values, values], axis=1)})
-        assert ring.answers["head"][(first + np.arange(3)) % 5, 1].tolist() == values.tolist()
+        assert ring.answers[0]["head"][(first + np.arange(3)) % 5, 1].tolist() == values.tolist()
 
 
 def test_batches_close_on_size_and_every_window_is_answered_in_order(running):
@@ -97,8 +97,9 @@ def test_batches_close_on_size_and_every_window_is_answered_in_order(running):
     settle(worker, 80)
     assert sum(engine.batches, []) == list(range(80))
     assert all(len(batch) == 4 for batch in engine.batches)
-    answered, answers = worker.answers(np.arange(76, 80))
-    assert answered.all() and answers["value"][:, 0].tolist() == [76, 77, 78, 79]
+    assert (worker.made_by(np.arange(76, 80)) == 0).all()
+    who, answers = worker.answers(np.arange(76, 80), 0)
+    assert who is engine and answers["value"][:, 0].tolist() == [76, 77, 78, 79]
     assert set(sum(engine.rates, [])) == {1e6}
 
 
@@ -190,7 +191,7 @@ def test_arguments_that_cannot_work_are_refused():
 
 
 def adds_up(statistics):
-    counts = statistics.snapshot(0, "fake")
+    counts = statistics.snapshot(0, "fake", "none")
     parts = counts["windows_inferred"] + counts["windows_skipped"] + counts["windows_gated"]
     return counts["windows_seen"] == parts
 
@@ -233,7 +234,7 @@ def test_gated_windows_keep_their_place_among_the_others(running):
         values += part.answers["value"][:, 0].tolist() if part.answers else []
     assert fates == [INFERRED, NOISE, INVALID, INFERRED, NOISE]
     assert values == [1, 2]
-    counts = statistics.snapshot(0, "fake")
+    counts = statistics.snapshot(0, "fake", "none")
     assert (counts["windows_inferred"], counts["windows_gated"]) == (2, 3)
 
 
@@ -251,7 +252,7 @@ def test_realtime_skips_at_once_what_finds_no_room_and_later_what_has_no_answer(
     engine.gate.set()
     settle(worker, 4)
     assert sum(engine.batches, []) in ([], [1, 2])  # late answers are dropped, waiting windows cancelled
-    counts = statistics.snapshot(0, "fake")
+    counts = statistics.snapshot(0, "fake", "none")
     assert (counts["windows_seen"], counts["windows_skipped"], counts["windows_inferred"]) == (6, 6, 0)
 
 
@@ -294,6 +295,6 @@ def test_a_snapshot_has_the_keys_of_the_contract():
     statistics = Statistics()
     statistics.count(seen=3, inferred=1, skipped=1, gated=1, gaps=2)
     statistics.add_latencies(np.array([1.0, 3.0]))
-    snapshot = statistics.snapshot(5, "fake")
+    snapshot = statistics.snapshot(5, "fake", "none")
     assert tuple(snapshot) == STATISTICS_KEYS
     assert snapshot["latency_ms_p50"] == 2.0 and snapshot["queue_depth"] == 5 and snapshot["gaps"] == 2

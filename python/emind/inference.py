@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 
@@ -21,6 +22,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .contract.vocabulary import NOISE, family_of
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .runtime.changing import Changer
 from .runtime.dispatch import INFERRED, POLICIES, REALTIME, Dispatcher, Released
 from .runtime.dispatch import NOISE as FATE_NOISE
 from .runtime.statistics import Statistics
@@ -40,6 +42,7 @@ _SNR_DB = pmt.intern(tags.SNR_DB)
 _LATENCY_MS = pmt.intern(tags.LATENCY_MS)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
+_WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
 _NO_DATA = pmt.init_u8vector(0, [])
 
 _STATISTICS_EVERY_S = 1.0
@@ -67,6 +70,7 @@ class inference(gr.basic_block):
       ``family``.
     - ``statistics``: a PDU about once a second, when the stream has drained, and in stop() (which reaches only blocks
       that run on; :meth:`statistics` is exact at any time).
+    - ``weights``, an input: name or path of other weights, see :meth:`set_weights`.
 
     Parameters
     ----------
@@ -112,9 +116,9 @@ class inference(gr.basic_block):
                 f"max_latency_ms {max_latency_ms} and sample_rate {sample_rate} not negative"
             )
         if engine is None:
-            from .runtime.engine import load_engine  # torch comes in here and not with the block
+            from .runtime.engine import ready_engine  # torch comes in here and not with the block
 
-            engine = load_engine(weights, backend=backend, threads=threads)
+            engine = ready_engine(weights, backend, threads, batch)
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -123,17 +127,25 @@ class inference(gr.basic_block):
         gr.basic_block.__init__(
             self, "emind_inference", in_sig=[(np.complex64, (length,))], out_sig=[(np.complex64, (length,))]
         )
-        self._engine = engine
+        self._engine = engine  # what the next start begins with
+        self._engine_lock = threading.Lock()  # a change of weights against start and stop
+        self._backend, self._threads = backend, threads
+        self._asked_for = weights
+        self._weights_error: str | None = None
+        self._changer = Changer(self._load, self._accept, self._refuse)
         self._length = length
         self._sample_rate = sample_rate if sample_rate > 0 else math.nan
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
         self._hold = window_buffer(length, 2 * hold) // 2
-        self._answers = {name: _Answers(name, head.labels) for name, head in engine.heads.items()}
+        self._answers: dict[str, _Answers] = {}
+        self._answering: object | None = None  # the engine that they are of
         self._worker: Worker | None = None
         self._prepare()
         self.message_port_register_out(_DETECTIONS)
         self.message_port_register_out(_STATISTICS)
+        self.message_port_register_in(_WEIGHTS)
+        self.set_msg_handler(_WEIGHTS, self._on_weights)
         self.set_tag_propagation_policy(gr.TPP_ONE_TO_ONE)
         level = self.log_level()
         self.set_log_level("warn")  # the call says at level info what it does
@@ -143,20 +155,39 @@ class inference(gr.basic_block):
     def statistics(self) -> dict:
         """Counts since the flowgraph started, with the keys of ``contract.tags.STATISTICS_KEYS``.
 
-        ``rate_outside_training`` is added, True, once a sample rate was met that the weights never saw.
+        ``rate_outside_training`` is added, True, once a sample rate was met that the weights never saw, and
+        ``weights_error`` when the newest weights asked for were refused: what was wrong with them.
         """
         worker = self._worker
         depth = 0 if worker is None else worker.queue_depth
-        values = self._statistics.snapshot(depth, self._engine.backend)
+        engine = self._engine if worker is None else worker.engine
+        values = self._statistics.snapshot(depth, engine.backend, engine.name)
         if self._rate_outside:
             values["rate_outside_training"] = True
+        if self._weights_error is not None:
+            values["weights_error"] = self._weights_error
         return values
+
+    def set_weights(self, weights: str) -> None:
+        """Go over to other weights, a name or path, while the stream runs; returns at once.
+
+        They are loaded and warmed up aside and take over between two batches: no sample is lost, and each answer is
+        of the old ones or of the new ones. Weights that cannot be used, or ask for another window length, are refused
+        with a line in the log, and the old ones go on.
+        """
+        if weights != self._asked_for:
+            self._asked_for = weights
+            self._changer.ask(weights)
 
     def error(self) -> Exception | None:
         """What the engine raised since the flowgraph started, if it did; a lossless block ends the flowgraph then."""
         return self._error
 
     def start(self) -> bool:
+        with self._engine_lock:
+            return self._start()
+
+    def _start(self) -> bool:
         self._prepare()
         self._worker = Worker(
             self._engine,
@@ -183,8 +214,44 @@ class inference(gr.basic_block):
             self.logger.error("the engine has not come back from its last batch: its thread is left behind")
         self._dispatcher.abandon()
         self._publish_statistics()
-        self._worker = None
+        with self._engine_lock:
+            self._worker = None
         return True
+
+    def _on_weights(self, message: pmt.pmt_base) -> None:
+        """A symbol, or a pair or dict that has one under ``weights``."""
+        if pmt.is_dict(message) and pmt.dict_has_key(message, _WEIGHTS):
+            message = pmt.dict_ref(message, _WEIGHTS, pmt.PMT_NIL)
+        elif pmt.is_pair(message) and pmt.equal(pmt.car(message), _WEIGHTS):
+            message = pmt.cdr(message)
+        if pmt.is_symbol(message):
+            self.set_weights(pmt.symbol_to_string(message))
+        else:
+            self.logger.error(f"a message to change the weights is their name or path, not {message}")
+
+    def _load(self, weights: str) -> object:
+        from .runtime.engine import ready_engine
+
+        engine = ready_engine(weights, self._backend, self._threads, self._batch)
+        if engine.spec.length != self._length:
+            raise EMindError(
+                f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"
+            )
+        return engine
+
+    def _accept(self, engine: object) -> None:
+        with self._engine_lock:
+            self._engine, self._weights_error = engine, None
+            self._rate_outside = False
+            if self._worker is not None:
+                self._worker.replace_engine(engine)
+        self.logger.info(f"weights {engine.name} take over")
+
+    def _refuse(self, weights: str, error: Exception) -> None:
+        fault = str(error) if isinstance(error, EMindError) else f"{type(error).__name__}: {error}"
+        self._weights_error = fault
+        self._asked_for = ""  # the same may be asked for again, mended
+        self.logger.error(f"{fault}; {self._engine.name} goes on")
 
     def _prepare(self) -> None:
         self._statistics = Statistics()
@@ -270,13 +337,14 @@ class inference(gr.basic_block):
         return self._sample_rate if math.isnan(anchor.state.rate) else anchor.state.rate
 
     def _check_rate(self, rate: float) -> None:
-        spec = self._engine.spec
+        engine = self._worker.engine
+        spec = engine.spec
         if self._rate_outside or math.isnan(rate) or spec.covers(rate):
             return
         self._rate_outside = True
         self.logger.warn(
             f"{rate:g} samples a second lie outside the {spec.rate_min_hz:g} to {spec.rate_max_hz:g} that "
-            f"{self._engine.name} was trained on: expect wrong answers"
+            f"{engine.name} was trained on: expect wrong answers"
         )
 
     def _release(self, windows: np.ndarray, out: np.ndarray) -> Released | None:
@@ -291,7 +359,7 @@ class inference(gr.basic_block):
         if self._error is None:
             self._error = error
             then = "windows pass without answers" if self._policy == REALTIME else "the flowgraph ends"
-            self.logger.error(f"the engine {self._engine.name} failed, {then}: {type(error).__name__}: {error}")
+            self.logger.error(f"the engine {self._worker.engine.name} failed, {then}: {type(error).__name__}: {error}")
         return self._policy != REALTIME
 
     def _report(self, released: Released, first: int) -> None:
@@ -299,6 +367,9 @@ class inference(gr.basic_block):
         best = {
             name: (rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()) for name, rows in released.answers.items()
         }
+        if released.engine is not self._answering:
+            self._answering = released.engine
+            self._answers = {name: _Answers(name, head.labels) for name, head in released.engine.heads.items()}
         wanted = not pmt.is_null(self.message_subscribers(_DETECTIONS))
         written = self.nitems_written(0)
         inferred = 0

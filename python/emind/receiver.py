@@ -32,7 +32,7 @@ class receiver(gr.hier_block2):
     and the stream's own tags in place. With neither ``offset`` nor ``bandwidth`` sample k in is sample k out;
     otherwise the output is the shifted and decimated stream, and all sample numbers count its samples.
 
-    Message ports: ``detections`` and ``statistics``, see :class:`inference`.
+    Message ports: ``detections``, ``statistics`` and, as an input, ``weights``, see :class:`inference`.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class receiver(gr.hier_block2):
         if not 0 <= bandwidth <= sample_rate:
             raise UsageError(f"bandwidth {bandwidth:g} Hz must lie between 0 and the sample rate {sample_rate:g}")
         if engine is None:
-            from .runtime.engine import load_engine  # torch comes in here and not with the block
+            from .runtime.engine import ready_engine  # torch comes in here and not with the block
 
-            engine = load_engine(weights, backend=backend, threads=threads)
+            engine = ready_engine(weights, backend, threads, batch)
         length = engine.spec.length
         hop = hop or engine.spec.hop
         if not 1 <= hop <= length:
@@ -105,6 +105,12 @@ class receiver(gr.hier_block2):
         for port in (tags.PORT_DETECTIONS, tags.PORT_STATISTICS):
             self.message_port_register_hier_out(port)
             self.msg_connect(self.inference, port, self, port)
+        self.message_port_register_hier_in(tags.PORT_WEIGHTS)
+        self.msg_connect(self, tags.PORT_WEIGHTS, self.inference, tags.PORT_WEIGHTS)
+
+    def set_weights(self, weights: str) -> None:
+        """Go over to other weights while the stream runs, see :meth:`inference.set_weights`."""
+        self.inference.set_weights(weights)
 
     def statistics(self) -> dict:
         """Counts since the flowgraph started, see :meth:`inference.statistics`."""

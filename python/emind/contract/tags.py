@@ -36,6 +36,7 @@ FAMILY = "family"
 # Message ports of the inference block.
 PORT_DETECTIONS = "detections"
 PORT_STATISTICS = "statistics"
+PORT_WEIGHTS = "weights"  # in: name or path of other weights, as a symbol, or a pair or dict with the key "weights"
 
 # Entries of a detection besides one for each head.
 SAMPLE_START = "sample_start"
@@ -46,7 +47,7 @@ LATENCY_MS = "latency_ms"
 # Entries of a statistics message.
 STATISTICS_KEYS = (
     "windows_seen", "windows_inferred", "windows_skipped", "windows_gated", "gaps",
-    "queue_depth", "latency_ms_p50", "latency_ms_p99", "backend",
+    "queue_depth", "latency_ms_p50", "latency_ms_p99", "backend", "weights",
 )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..dsp import gate
 from .statistics import Statistics
-from .worker import Worker
+from .worker import Infers, Worker
 
 LOSSLESS = "lossless"  # the stream waits, every window is inferred
 REALTIME = "realtime"  # the stream does not wait, what cannot be answered in time is skipped
@@ -39,12 +39,14 @@ GLANCE_S = 0.002
 @dataclass(frozen=True)
 class Released:
     """The oldest windows, with their fates uint8 (n,), SNR in dB and latency in ms float64 (n,), and for each head the
-    rows (m, columns) of the m inferred ones, in order."""
+    rows (m, columns) of the m inferred ones, in order. One engine made them all; where none was asked it is the one
+    before."""
 
     fates: np.ndarray
     snr_db: np.ndarray
     latency_ms: np.ndarray
     answers: dict[str, np.ndarray]
+    engine: Infers
 
 
 class Dispatcher:
@@ -83,6 +85,7 @@ class Dispatcher:
         self._numbers = np.zeros(hold, np.int64)  # the worker's
         self._arrivals = np.zeros(hold)
         self._snr_db = np.zeros(hold)
+        self._engine = 0  # the worker's number of the one that made the newest answer released
 
     def restart_floor(self) -> None:
         """The next window comes from another frequency or at another rate: its noise floor is its own."""
@@ -158,16 +161,26 @@ class Dispatcher:
         self.held = 0
 
     def _hand_over(self, count: int) -> Released:
+        asked = np.flatnonzero(self._fates[:count] == WAITING)
+        made_by = self._worker.made_by(self._numbers[asked])
+        answered = made_by >= 0
+        engines = made_by[answered]
+        if len(engines):
+            # The answers of the engine that came next are handed over by the next call.
+            self._engine = int(engines[0])
+            others = asked[answered][engines != self._engine]
+            if len(others):
+                count = int(others[0])
+                kept = asked < count
+                asked, answered = asked[kept], answered[kept]
         fates = self._fates[:count].copy()
-        asked = np.flatnonzero(fates == WAITING)
-        answered, answers = self._worker.answers(self._numbers[asked])
         fates[asked] = np.where(answered, INFERRED, SKIPPED)
+        engine, answers = self._worker.answers(self._numbers[asked[answered]], self._engine)
+        self._worker.forget_engines(self._engine)
         latency_ms = (self._clock() - self._arrivals[:count]) * 1e3
-        released = Released(
-            fates, self._snr_db[:count].copy(), latency_ms, {head: rows[answered] for head, rows in answers.items()}
-        )
+        released = Released(fates, self._snr_db[:count].copy(), latency_ms, answers if len(engines) else {}, engine)
         self._forget(count)
-        inferred = int(np.count_nonzero(answered))
+        inferred = int(np.count_nonzero(fates == INFERRED))
         gated = int(np.count_nonzero((fates == NOISE) | (fates == INVALID)))
         self._statistics.count(inferred=inferred, gated=gated, skipped=count - inferred - gated)
         if inferred:

@@ -57,6 +57,13 @@ def load_engine(weights: str | Path = "emind-nano", backend: str = AUTO, threads
     return TorchEngine(*parts, half)
 
 
+def ready_engine(weights: str | Path, backend: str, threads: int, batch: int) -> Engine:
+    """As :func:`load_engine`, and warmed up for batches of that size."""
+    engine = load_engine(weights, backend=backend, threads=threads)
+    engine.warm_up(batch)
+    return engine
+
+
 def _has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 

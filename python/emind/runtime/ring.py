@@ -17,7 +17,8 @@ class Ring:
         self.rates = np.full(capacity, np.nan)
         self.arrivals = np.zeros(capacity)
         self.answered = np.zeros(capacity, bool)
-        self.answers: dict[str, np.ndarray] = {}
+        self.made_by = np.zeros(capacity, np.int64)  # the engine that answered, by its number
+        self.answers: dict[int, dict[str, np.ndarray]] = {}  # by engine and head
         self._across = np.zeros((0, length), np.complex64)
 
     def write(self, first: int, windows: np.ndarray, rate_hz: float, arrival: float) -> None:
@@ -42,8 +43,8 @@ class Ring:
         np.concatenate([self.windows[part] for part in parts], out=across)
         return across, np.concatenate([self.rates[part] for part in parts])
 
-    def answer(self, first: int, count: int, answers: dict[str, np.ndarray]) -> None:
-        """Store the answers (count, columns) of each head for the windows from ``first`` on.
+    def answer(self, first: int, count: int, answers: dict[str, np.ndarray], engine: int = 0) -> None:
+        """Store the answers (count, columns) of each of the engine's heads for the windows from ``first`` on.
 
         Raises ValueError when a head did not answer every window.
         """
@@ -51,16 +52,24 @@ class Ring:
             rows = np.asarray(rows)
             if rows.ndim != 2 or len(rows) != count:
                 raise ValueError(f"head {head} answered {rows.shape} to {count} windows")
-            if head not in self.answers:
-                # A new dict in one step: the other thread may be going through the old one.
-                self.answers = {**self.answers, head: np.zeros((self.capacity, rows.shape[1]), np.float32)}
+            known = self.answers.get(engine, {})
+            if head not in known:
+                # New dicts in one step: the other thread may be going through the old ones.
+                known = {**known, head: np.zeros((self.capacity, rows.shape[1]), np.float32)}
+                self.answers = {**self.answers, engine: known}
             done = 0
             for part in self._parts(first, count):
                 size = part.stop - part.start
-                self.answers[head][part] = rows[done : done + size]
+                known[head][part] = rows[done : done + size]
                 done += size
         for part in self._parts(first, count):
+            self.made_by[part] = engine
             self.answered[part] = True
+
+    def forget_engines(self, below: int) -> None:
+        """The answers of engines with smaller numbers are not asked for any more."""
+        if any(engine < below for engine in self.answers):
+            self.answers = {engine: heads for engine, heads in self.answers.items() if engine >= below}
 
     def _parts(self, first: int, count: int) -> list[slice]:
         """The slots of ``count`` numbers from ``first`` on: one slice, or two across the ring's end."""

@@ -53,13 +53,13 @@ class Statistics:
         with self._lock:
             self._latency_ms.add(milliseconds)
 
-    def snapshot(self, queue_depth: int, backend: str) -> dict:
+    def snapshot(self, queue_depth: int, backend: str, weights: str) -> dict:
         """The counters under the keys of ``contract.tags.STATISTICS_KEYS``; latencies are 0 before the first answer."""
         with self._lock:
             counts = self._counts
             median, tail = self._latency_ms.percentiles(50, 99)
             values = (
                 counts["seen"], counts["inferred"], counts["skipped"], counts["gated"], counts["gaps"],
-                queue_depth, median, tail, backend,
+                queue_depth, median, tail, backend, weights,
             )
         return dict(zip(STATISTICS_KEYS, values, strict=True))

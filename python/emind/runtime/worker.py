@@ -7,6 +7,8 @@ Windows are numbered in the order they are submitted, and settled in that order.
     released <= settled <= taken <= submitted
       the caller has its answer   |        a batch has it    it waits in the ring
                         the answer is there, or the window was cancelled
+
+The engine can be replaced at any time; the next batch goes to the new one, and every answer says whose it is.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class Worker:
             raise ValueError(f"batch {batch} must be at least 1 and latency {max_latency_s} s not negative")
         self.batch = batch
         self.error: Exception | None = None
-        self._engine = engine
+        self._engines = {0: engine}  # by number: those whose answers may still be read, the newest is in use
+        self._engine = 0
         self._max_latency_s = max_latency_s
         self._clock = clock
         self._ring = Ring(max(capacity, 2 * batch), length)
@@ -103,6 +106,18 @@ class Worker:
         with self._changed:
             return self._submitted - self._taken >= min(self.batch, self._limit)
 
+    @property
+    def engine(self) -> Infers:
+        """The engine that the next batch goes to."""
+        with self._changed:
+            return self._engines[self._engine]
+
+    def replace_engine(self, engine: Infers) -> None:
+        """From the next batch on ask this engine, which takes windows of the same length."""
+        with self._changed:
+            self._engine += 1
+            self._engines[self._engine] = engine
+
     def room(self) -> int:
         """Windows that can be submitted now; 0 after an error or once stopped."""
         with self._changed:
@@ -121,10 +136,22 @@ class Worker:
             self._changed.notify_all()
         return first
 
-    def answers(self, numbers: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """For settled, unreleased windows: which were answered, bool (n,), and each head's rows (n, columns)."""
+    def made_by(self, numbers: np.ndarray) -> np.ndarray:
+        """For settled, unreleased windows: which engine answered, int (n,), later ones higher; -1 for none."""
         slots = numbers % self._ring.capacity
-        return self._ring.answered[slots], {head: rows[slots] for head, rows in self._ring.answers.items()}
+        return np.where(self._ring.answered[slots], self._ring.made_by[slots], -1)
+
+    def answers(self, numbers: np.ndarray, engine: int) -> tuple[Infers, dict[str, np.ndarray]]:
+        """That engine, and each of its heads' rows (n, columns) for windows that it answered."""
+        slots = numbers % self._ring.capacity
+        heads = self._ring.answers.get(engine, {})
+        return self._engines[engine], {head: rows[slots] for head, rows in heads.items()}
+
+    def forget_engines(self, below: int) -> None:
+        """The caller has all answers of engines with smaller numbers."""
+        with self._changed:
+            for engine in [number for number in self._engines if number < min(below, self._engine)]:
+                del self._engines[engine]
 
     def release(self, below: int) -> None:
         """The caller is done with all windows below this number; those that still wait are not inferred any more."""
@@ -161,10 +188,13 @@ class Worker:
                 first = self._taken
                 count = min(self.batch, self._limit, self._submitted - first)
                 self._flight, self._taken = first, first + count
+                number = self._engine
+                engine = self._engines[number]
+                self._ring.forget_engines(min(self._engines))
             windows, rates = self._ring.read(first, count)
             begun = self._clock()
             try:
-                self._ring.answer(first, count, self._engine.infer(windows, rates))
+                self._ring.answer(first, count, engine.infer(windows, rates), number)
             except Exception as error:  # whatever the engine's fault, the caller decides what becomes of the stream
                 with self._changed:
                     self.error, self._flight = error, None
