@@ -14,6 +14,12 @@ from emind.models.checkpoint import (
 from emind.models.heads import MultiHead
 from emind.models.pretraining import AUTOENCODERS, MaskedAutoencoder
 from emind.runtime.engine import load_engine
+from emind.runtime.weights import FOLDER
+from emind_training import cli as train_cli
+from emind_training import finetune
+from emind_training import pretrained_card as cards
+from emind_training.config import FinetuneConfig, ModelConfig, OptimConfig, RunConfig
+from emind_training.synthesis.build import file_hash
 from safetensors.torch import load_file, save_file
 
 TOKENIZER = {"patch": 16, "channels": "iq_envelope_phase", "spectral": True}
@@ -132,3 +138,126 @@ def test_a_header_that_describes_no_autoencoder_is_an_error_and_not_a_traceback(
     rewritten(path, change_metadata=lambda m: m | {AUTOENCODER: '{"encoder": {"width": 128}}'})
     with pytest.raises(EMindError, match="does not describe a model"):
         load_pretrained(path)
+
+
+# ------------------------------------------------------------------------------------------------- finetune --init
+
+
+def config(learning_rate=1e-9, **model):
+    fields = {"channels": "iq_envelope_phase", "spectral": True, "patch": 16} | model
+    return FinetuneConfig(
+        model=ModelConfig(**fields),
+        optim=OptimConfig(steps=1, batch=4, warmup_steps=1, learning_rate=learning_rate, weight_decay=0.0),
+        run=RunConfig(name="t", threads=1, producers=0, validate_every=1, validation_windows=8, log_every=1),
+    )  # fmt: skip
+
+
+def test_fine_tuning_starts_from_the_encoder_of_the_file_and_says_so(pretrained, tmp_path):
+    path, model = pretrained
+    tuned, record = finetune.train(config(), tmp_path / "run", False, path)
+    for name, value in model.encoder.state_dict().items():
+        torch.testing.assert_close(tuned.encoder.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert record["init"] == {"name": "p.safetensors", "sha256": file_hash(path), "fresh": []}
+    scratch, record = finetune.train(config(), tmp_path / "scratch", False)
+    weight = scratch.encoder.state_dict()["patch_layer.weight"]
+    assert (weight - model.encoder.state_dict()["patch_layer.weight"]).abs().max() > 1e-3 and "init" not in record
+
+
+def test_spectral_tokens_that_the_file_lacks_start_fresh(tmp_path):
+    path = tmp_path / "plain.safetensors"
+    model = MaskedAutoencoder(AUTOENCODERS["nano"](patch=16, channels="iq_envelope_phase"))
+    save_pretrained(path, model, WINDOW, {}, {})
+    tuned = finetune.build_model(config())
+    before = tuned.encoder.spectral_tokens.weight.clone()
+    assert finetune.start_from(path, tuned.encoder)["fresh"] == ["spectral_tokens"]
+    assert torch.equal(tuned.encoder.spectral_tokens.weight, before)
+    assert torch.equal(tuned.encoder.patch_layer.weight, model.encoder.patch_layer.weight)
+
+
+@pytest.mark.parametrize("model, fault", [
+    ({"size": "tiny"}, "the encoder has width 128, the configuration asks for 192"),
+    ({"patch": 8}, "the encoder has patch 16, the configuration asks for 8"),
+    ({"channels": "iq"}, "the encoder has channels iq_envelope_phase, the configuration asks for iq"),
+    ({"spectral": False}, "the encoder has spectral True, the configuration asks for False"),
+])  # fmt: skip
+def test_another_architecture_is_refused(pretrained, model, fault):
+    with pytest.raises(EMindError, match=f"p.safetensors: {fault}"):
+        finetune.start_from(pretrained[0], finetune.build_model(config(**model)).encoder)
+
+
+def test_a_resumed_run_must_start_from_the_same_file(pretrained, tmp_path):
+    finetune.train(config(), tmp_path / "run", False, pretrained[0])
+    with pytest.raises(EMindError, match="the run started from p.safetensors, not from random weights"):
+        finetune.train(config(), tmp_path / "run", True)
+    _, record = finetune.train(config(), tmp_path / "run", True, pretrained[0])
+    assert record["init"]["name"] == "p.safetensors"
+
+
+def test_the_command_records_the_file_in_header_and_card(pretrained, tmp_path, capsys):
+    toml = tmp_path / "c.toml"
+    toml.write_text('[model]\npatch = 16\n[optim]\nsteps = 1\nbatch = 4\n[run]\nname = "c"\nproducers = 0\n'
+                    "threads = 1\nvalidation_windows = 64\ntest_windows = 256\n")
+    out = tmp_path / "c.safetensors"
+    assert train_cli.main(["finetune", "--config", str(toml), "--runs", str(tmp_path / "runs"), "--out", str(out),
+                           "--init", str(pretrained[0])]) == 0
+    digest = file_hash(pretrained[0])
+    assert read_header(out)["training"]["init"]["sha256"] == digest
+    card = out.with_suffix(".md").read_text()
+    assert f"--init {pretrained[0]}" in card and digest in card
+    capsys.readouterr()
+    status = train_cli.main(["finetune", "--config", str(toml), "--init", str(tmp_path / "none.safetensors")])
+    assert status == 1 and "none.safetensors: no such file" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------- released files
+
+# A file whose card, pictures or place in the documentation do not belong to its header is found by `faults`. It is
+# tried on a file made here, so that it cannot pass for want of released ones.
+
+
+def faults(path):
+    """What does not belong to a pretrained weights file beside it."""
+    header, found = read_header(path), []
+    load_pretrained(path)
+    if not path.with_suffix(".md").is_file() or path.with_suffix(".md").read_text() != cards.card(path.stem, header):
+        found.append("card")
+    pictures = ["loss"] + ["probe"] * bool(header["training"]["probes"]) + ["fewshot"] * ("fewshot" in header["figures"])
+    return found + [name for name in pictures if not path.with_name(f"{path.stem}-{name}.png").is_file()]
+
+
+def made_file(folder):
+    path = folder / "made-pretrained.safetensors"
+    saved(path)
+    look = {"signals": 0, "validation": 0.9, "sets": {"A": 0.9}, "weights": {"A": 1.0}, "step": 0}
+    training = {
+        "config": {"run": {"seed": 1, "name": "x"}, "probe": {"set": "S", "train": 1, "test": 1}}, "code": "abc",
+        "corpus": {"files": {"A-train.parquet": "12ab"}, "sets": {"A": {"signals": 5, "drawn": 7}}, "signals": 5,
+                   "skipped": ["skipped: B"]},
+        "parameters": {"autoencoder": 20, "encoder": 10},
+        "machine": {"processor": "p", "torch": "t", "threads": 1, "processes": 1, "parallel": "none"},
+        "steps": 3, "signals": 7, "samples": 700, "epochs": 1.4, "seconds": 60.0, "history": [look, look],
+        "probes": [{"step": 0, "signals": 0, "accuracy": 0.25}],
+    }  # fmt: skip
+    save_pretrained(path, load_pretrained(path)[0], WINDOW, training, {})
+    return path
+
+
+def test_a_card_is_that_of_its_header_or_is_found_out(tmp_path):
+    path = made_file(tmp_path)
+    assert faults(path) == ["card", "loss", "probe"]
+    cards.write_card(path)
+    assert faults(path) == []
+    card = path.with_suffix(".md")
+    for stated in ("| A-train.parquet | `12ab` |", "3 steps, 7 signals", "[run]\nname = \"x\"\nseed = 1", "skipped: B",
+                   "| 0 | 0 | 25.0 |", "| A | 5 | 7 | 0.9000 | 0.9000 | 1 |"):
+        assert stated in card.read_text()
+    card.write_text(card.read_text().replace("25.0", "35.0"))
+    assert faults(path) == ["card"]
+
+
+def test_released_pretrained_files_belong_to_their_cards_and_the_documentation():
+    released = sorted(FOLDER.glob(cards.RELEASED))
+    assert [path.name for path in released if faults(path)] == []
+    if released:
+        page = cards.PAGE.read_text()
+        assert page == cards.with_section(page, cards.section(cards.released_headers(FOLDER)))

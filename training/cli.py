@@ -12,7 +12,7 @@ from pathlib import Path
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import WindowSpec
 
-from . import bench_generate, dataset, pretrain_command
+from . import bench_generate, bench_loader, bench_packing, dataset, fewshot_command, pretrain_command
 from .sources import command as import_command
 
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     )
     f.add_argument("--task", choices=["modulation"], default="modulation", help="what the head answers")
     f.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs/")
+    f.add_argument("--init", metavar="WEIGHTS", help="released name or path of a pretrained or fine-tuned file that "
+                   "the encoder starts from; default random weights")
     f.add_argument("--out", type=Path, help="weights file; default runs/NAME/NAME.safetensors")
     f.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and logs")
     f.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, if there is one")
@@ -37,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     pretrain_command.add_arguments(commands.add_parser(
         "pretrain", help="train a masked autoencoder on a corpus, without labels",
         description=pretrain_command.__doc__))
+    w = commands.add_parser(
+        "fewshot", help="measure what pretraining is worth: few labels, against random first weights",
+        description=fewshot_command.__doc__)
+    fewshot_command.add_arguments(w)
     e = commands.add_parser(
         "evaluate",
         help="measure a weights file on generated test windows",
@@ -56,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     bench_generate.add_arguments(benches.add_parser(
         "generate", help="signals a second that are drawn and written", description=bench_generate.__doc__,
         epilog="example: emind-train bench generate --set EM-Comm --json"))
+    bench_packing.add_arguments(benches.add_parser(
+        "packing", help="how full rows become, and what that is worth in a step", description=bench_packing.__doc__,
+        epilog="example: emind-train bench packing --json"))
+    bench_loader.add_arguments(benches.add_parser(
+        "loader", help="signals a second into batches, memory, and waiting", description=bench_loader.__doc__,
+        epilog="example: emind-train bench loader --gigabytes 8 --json"))
     return p
 
 
@@ -70,11 +82,13 @@ def finetune(args: argparse.Namespace) -> int:
     import torch
 
     from emind.models.checkpoint import save_weights
+    from emind.runtime.weights import resolve
 
     from . import evaluate as ev
     from .finetune import HEAD, train
 
-    model, record = train(config, args.runs / config.run.name, args.resume)
+    init = resolve(args.init) if args.init else None
+    model, record = train(config, args.runs / config.run.name, args.resume, init)
     print("calibrating and measuring")
     temperature = ev.calibrate(model, config)
     training = {
@@ -91,7 +105,8 @@ def finetune(args: argparse.Namespace) -> int:
         rate_min_hz=config.data.rate_min_hz, rate_max_hz=config.data.rate_max_hz,
     )  # fmt: skip
     save_weights(out, model, window, {HEAD: {"temperature": temperature}}, training, figures)
-    write_card(out, f"emind-train finetune --task {args.task} --config {args.config} --out {args.out or out}")
+    start = f" --init {args.init}" if args.init else ""
+    write_card(out, f"emind-train finetune --task {args.task} --config {args.config}{start} --out {args.out or out}")
     print(f"{out}: class {figures[HEAD]['accuracy']:.3f}, family {figures[HEAD]['family_accuracy']:.3f}")
     return 0
 

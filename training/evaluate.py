@@ -104,6 +104,7 @@ def card(name: str, command: str, header: dict, picture: str) -> str:
     training, figures, window = header["training"], header["figures"], header["window"]
     test, machine = figures["modulation"], training["machine"]
     architecture = ", ".join(f"{key} {value}" for key, value in header["architecture"].items())
+    init = training.get("init")
     lines = [
         f"# {name}", "",
         f"EMind encoder with the head `modulation`: {len(MODULATIONS)} classes in {len(FAMILIES)} families.", "",
@@ -111,6 +112,8 @@ def card(name: str, command: str, header: dict, picture: str) -> str:
         f"- Window: {window['length']} samples, hop {window['hop']}, normalised by `{window['normalisation']}`; "
         f"sample rates {window['rate_min_hz']:g} to {window['rate_max_hz']:g} Hz.",
         f"- Made by: `{command}`", f"- Code: `{training['code']}`; seed {training['config']['run']['seed']}.",
+        *([f"- Encoder started from `{init['name']}`, SHA-256 `{init['sha256']}`"
+           + (f"; not from it: {', '.join(init['fresh'])}." if init["fresh"] else ".")] if init else []),
         f"- Data: {training['windows']:,} generated windows, each drawn once ({training['data']}). No recording was "
         "trained on.",
         f"- Time: {training['seconds'] / 60:.0f} minutes, {training['steps']:,} steps of "

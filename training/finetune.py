@@ -1,4 +1,4 @@
-"""Supervised training of an encoder with its `modulation` head on the air set, from scratch.
+"""Supervised training of an encoder with its `modulation` head on the air set, from scratch or from other weights.
 
 The loop is all here: draw, forward, loss, step, look, save. What it writes lies in ``runs/<name>/``:
 ``checkpoint.safetensors`` (resumes to the identical next step), ``log.jsonl``, and at the end the weights file.
@@ -21,13 +21,15 @@ from emind.contract.errors import EMindError
 from emind.contract.vocabulary import FAMILIES, MODULATION_FAMILY, MODULATIONS
 from emind.contract.window import HeadSpec
 from emind.dsp.normalise import max_abs
-from emind.models.emind import SIZES
+from emind.models.checkpoint import load_encoder
+from emind.models.emind import SIZES, Encoder
 from emind.models.heads import MultiHead
 
 from .config import FinetuneConfig
 from .run_state import load_state, save_state
 from .stream import air_batches
 from .synthesis.air import CLASSES, Batch
+from .synthesis.build import file_hash
 
 VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # never a training seed
 HEAD = "modulation"
@@ -41,6 +43,22 @@ def build_model(config: FinetuneConfig) -> MultiHead:
         raise EMindError(f"unknown size {m.size!r}; known: {', '.join(SIZES)}")
     encoder = SIZES[m.size](patch=m.patch, channels=m.channels, spectral=m.spectral)
     return MultiHead(encoder, {HEAD: HeadSpec(HEAD, "classification", MODULATIONS)})
+
+
+def start_from(path: Path, encoder: Encoder) -> dict:
+    """Give the encoder the weights of a pretrained or fine-tuned file. Name and hash of the file.
+
+    Spectral tokens that the file lacks stay as they are; any other difference is an EMindError that names it.
+    """
+    found, _, _ = load_encoder(path)
+    theirs, ours = found.config.to_dict(), encoder.config.to_dict()
+    free = {"dropout"} | ({"spectral"} if ours["spectral"] and not theirs["spectral"] else set())
+    for key, value in ours.items():
+        if key not in free and theirs[key] != value:
+            raise EMindError(f"weights {path}: the encoder has {key} {theirs[key]}, the configuration asks for {value}; "
+                             "change [model] in the configuration, or take another file")
+    fresh = encoder.load_state_dict(found.state_dict(), strict=False).missing_keys
+    return {"name": path.name, "sha256": file_hash(path), "fresh": sorted({name.split(".")[0] for name in fresh})}
 
 
 def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,19 +118,29 @@ def fixed_batches(seed: int, windows: int, config: FinetuneConfig) -> list[Batch
     return [b for _, b in air_batches(seed, 0, count, min(size, windows), config.data, 0)]
 
 
-def train(config: FinetuneConfig, folder: Path, resume: bool) -> tuple[MultiHead, dict]:
-    """Run to the last step. Returns the averaged model and what was run (steps, windows, seconds, history)."""
+def train(
+    config: FinetuneConfig, folder: Path, resume: bool, init: Path | None = None
+) -> tuple[MultiHead, dict]:
+    """Run to the last step. Returns the averaged model and what was run (steps, windows, seconds, history).
+
+    ``init``: weights file that the encoder starts from; a resumed run must name the same.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     o, run = config.optim, config.run
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     model = build_model(config)
+    source = None if init is None else start_from(init, model.encoder)
     optimizer = torch.optim.AdamW(parameter_groups(model, o.weight_decay), lr=0.0, betas=(0.9, 0.98))
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
-    step, record = 0, {"seconds": 0.0, "history": []}
+    step, record = 0, {"seconds": 0.0, "history": []} | ({"init": source} if source else {})
     if resume and checkpoint.exists():
         step, record = load_state(checkpoint, config.to_dict(), model, average, optimizer)
+        if record.get("init") != source:
+            before = record["init"]["name"] if "init" in record else "random weights"
+            raise EMindError(f"checkpoint {checkpoint}: the run started from {before}, not from "
+                             f"{init or 'random weights'}; give --init as before, or start without --resume")
     elif checkpoint.exists():
         raise EMindError(f"{checkpoint} exists; give --resume to go on, or remove the folder to start anew")
     validation = fixed_batches(VALIDATION_SEED, run.validation_windows, config)

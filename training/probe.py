@@ -17,6 +17,7 @@ import numpy as np
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.schema import Signal
 from emind.models.emind import Encoder
+from emind.runtime.engine import has_bfloat16
 from emind.storage.parquet import Reader
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -158,9 +159,13 @@ def balanced(
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
 
 
-def linear_probe(encoder: Encoder, probe_set: ProbeSet, seed: int = 0, bfloat16: bool = False) -> float:
-    """Accuracy on the test part of a linear classifier trained on the frozen encoder's features of the train part."""
-    train, test = (encoder_features(encoder, part.iq, part.rate, bfloat16) for part in (probe_set.train, probe_set.test))
+def linear_probe(encoder: Encoder, probe_set: ProbeSet, seed: int = 0, bfloat16: bool | None = None) -> float:
+    """Accuracy on the test part of a linear classifier trained on the frozen encoder's features of the train part.
+
+    ``bfloat16``: what the encoder computes in; None where the processor multiplies it.
+    """
+    short = has_bfloat16() if bfloat16 is None else bfloat16
+    train, test = (encoder_features(encoder, part.iq, part.rate, short) for part in (probe_set.train, probe_set.test))
     answer = linear_answers(train, probe_set.train.label, test, seed)
     return float(np.mean(answer == probe_set.test.label))
 
