@@ -12,11 +12,9 @@ validation loss), ``log.jsonl``, ``tensorboard/``, ``probe.png``, and at the end
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +33,7 @@ from .parallel import Group, gradients_kept, joined, plain, whole
 from .pretrain_config import PretrainConfig
 from .pretrain_log import PICTURE, RunLog, draw_probe
 from .pretrain_state import Progress, check_same_run, read_state, restore, save_state
+from .run_control import asked_to_stop, interrupts_left_alone, reproducible
 from .weighting import LossHistory, first_weights, next_weights
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
@@ -162,41 +161,16 @@ def probed(model: MaskedAutoencoder, probe_set) -> float:
         return linear_probe(model.encoder, probe_set, seed=0)
 
 
-@contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM, so that the step is finished and saved; the second ends at once."""
-    asked = threading.Event()
-    before = {}
-
-    def handle(number, frame) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+def next_batch(loader: Loader, stop: threading.Event, group: Group) -> PackedBatch | None:
+    """The next batch; None where the run is to stop and has no need of it, or its producers were ended as well."""
+    if stop.is_set() and group.world == 1:
+        return None
     try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def reproducible(config: PretrainConfig, device: torch.device) -> Iterator[None]:
-    """Seed and threads; on a processor, sums in a definite order."""
-    filling = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), filling.fill_uninitialized_memory
-    torch.set_num_threads(config.run.threads)
-    torch.manual_seed(config.run.seed)
-    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
-    filling.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.set_num_threads(before[1])
-        filling.fill_uninitialized_memory = before[2]
+        return next(loader)
+    except RuntimeError:
+        if stop.is_set():
+            return None
+        raise
 
 
 def opened(config: PretrainConfig) -> tuple[Corpus, Corpus]:
@@ -236,7 +210,7 @@ def train(config: PretrainConfig, folder: Path, resume: bool, probe_set=None) ->
     KeyboardInterrupt: asked to stop; the run is saved
     EMindError: a loss is not finite, the run exists already or is another, a fault of the corpus
     """
-    with joined(config.run.parallel) as group, reproducible(config, group.device), asked_to_stop() as stop:
+    with joined(config.run.parallel) as group, reproducible(config.run.seed, config.run.threads, group.device), asked_to_stop() as stop:
         parts_of_a_step(config, group.world)
         return _train(config, folder, resume, probe_set, group, stop)
 
@@ -265,8 +239,9 @@ def _train(
         Losses.none(len(names))
     validation = list(fixed_batches(held_out, c.validation_signals, min(8, c.rows), c.capacity, config.model.patch))
     log = RunLog(folder, run.name, progress.step, group.first)
-    loader = Loader(corpus, c.rows, c.capacity, config.model.patch, run.seed, progress.weights, c.open_rows,
-                    group.rank, group.world, run.producers, progress.loader)
+    with interrupts_left_alone():
+        loader = Loader(corpus, c.rows, c.capacity, config.model.patch, run.seed, progress.weights, c.open_rows,
+                        group.rank, group.world, run.producers, progress.loader)
     for line in corpus.skipped + held_out.skipped:
         log.say(line)
 
@@ -292,10 +267,10 @@ def _train(
         log.line("look", progress.step, values, scalars | {"validation": mean})
         log.say(f"step {progress.step}: validation {mean:.4f}; "
                 + ", ".join(f"{name} {valid[name]:.3f} ×{progress.weights[name]:g}" for name in names))
-        if progress.best_loss is not None and mean >= progress.best_loss:
+        if progress.step == 0 or (progress.best_loss is not None and not mean < progress.best_loss):
             return False
         progress.best_loss, progress.best_step = mean, progress.step
-        return progress.step > 0
+        return True
 
     def probe() -> None:
         copy = whole_model(model, config, group.first)
@@ -323,7 +298,11 @@ def _train(
         share = share_done(progress.step, progress.signals, epoch, config)
         lap = time.monotonic(), progress.signals, progress.samples
         while share < 1:
-            batch = next(loader)
+            batch = next_batch(loader, stop, group)
+            if batch is None:
+                if group.world == 1:  # saving may take all processes, and here they cannot agree on it
+                    save([checkpoint])
+                raise KeyboardInterrupt
             # Sums that every process needs before the step: values, signals, samples, is it time to save, or to stop.
             due = group.first and time.monotonic() - saved > run.checkpoint_seconds
             count, signals, samples, due, stopped = group.sum(torch.tensor([
@@ -347,8 +326,8 @@ def _train(
             progress.step += 1
             progress.signals += int(signals)
             progress.samples += int(samples)
-            for name, drawn in zip(names, losses.sums_4K[3].tolist(), strict=True):
-                progress.drawn[name] = progress.drawn.get(name, 0) + int(drawn)
+            for name, signals in zip(names, losses.sums_4K[3].tolist(), strict=True):
+                progress.drawn[name] = progress.drawn.get(name, 0) + int(signals)
             now = time.monotonic()
             progress.seconds, progress.waited = before + now - started, waited + loader.wait_seconds
             step, last = progress.step, share >= 1
