@@ -199,12 +199,12 @@ def test_a_halted_stream_stays_silent_until_it_is_started_again(reported):
         else:
             device.silence(at=20_000)
         with Receiver(device.arguments) as radio:
-            radio.until(20_000)
-            status = device.status()["chains"][0]
+            status = device.wait_for(halted=True)["chains"][0]
             halt = events(device, "overflow" if reported else "silence")[0]["position"]
-            assert status["halted"] and not status["streaming"] and 20_000 <= halt < 20_000 + PACKET
+            assert not status["streaming"] and 20_000 <= halt < 20_000 + PACKET
             assert radio.until(halt) == radio.until(halt + 1, within=0.3) == halt
             radio.ask("restart")
+            device.wait_for(starts=2)
             radio.until_tag("rx_time", 2)
             radio.until(40_000)
             x, tags, _ = radio.collect()
@@ -396,9 +396,12 @@ def test_a_foreign_program_on_its_ports_and_a_wrong_request_are_named(capfd):
     with Emulator(address="127.0.0.4") as device:
         for request, message in (({"do": "fault", "kind": "fire"}, "no fault named 'fire'"),
                                  ({"do": "fault", "kind": "overflow", "samples": -1}, "must not be negative"),
+                                 ({"do": "wait", "within": 1, "sheep": 3}, "no count named sheep"),
                                  ({"do": "dance"}, "cannot 'dance'")):
             with pytest.raises(EmulatorError, match=message):
                 device.ask(**request)
+        with pytest.raises(TimeoutError, match="starts"):
+            device.wait_for(starts=1, within=0.05)
         assert device.status()["present"]
 
 

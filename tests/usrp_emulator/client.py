@@ -85,10 +85,10 @@ class Emulator:
             raise EmulatorError(f"the emulator ended with status {self._process.wait(self.wait)}; its message is above")
         return json.loads(line)
 
-    def ask(self, do: str, **values) -> dict:
+    def ask(self, do: str, wait_for_answer: float | None = None, **values) -> dict:
         self._process.stdin.write((json.dumps({"do": do, **values}) + "\n").encode())
         self._process.stdin.flush()
-        answer = self._read(self.wait)
+        answer = self._read(wait_for_answer or self.wait)
         if "error" in answer:
             raise EmulatorError(answer["error"])
         return answer
@@ -96,6 +96,16 @@ class Emulator:
     def status(self) -> dict:
         """Frequencies, gain, rate and counts of both chains, and the last events; the keys are in README.md."""
         return self.ask("status")
+
+    def wait_for(self, within: float = 20.0, chain: int = 0, **counts) -> dict:
+        """The status once these counts of a chain are reached (``samples_sent=1000``, ``starts=2``, ``halted=True``).
+
+        TimeoutError when they are not within so many seconds.
+        """
+        status = self.ask("wait", within=within, chain=chain, wait_for_answer=within + self.wait, **counts)
+        if not status["reached"]:
+            raise TimeoutError(f"{counts} not reached within {within:g} s: {status['chains'][chain]}")
+        return status
 
     def overflow(self, at: int | None = None, samples: int = 3630, halt: bool = False, chain: int = 0) -> None:
         """Lose ``samples`` samples at sample ``at`` of the stream and report it; with ``halt`` stop as well."""

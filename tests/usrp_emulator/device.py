@@ -114,12 +114,16 @@ class Device:
         return {
             "time": self.clock.ticks(self.clock.raw()) / protocol.TICK_RATE,
             "lo_hz": self.front_end.lo_hz, "gain_db": self.front_end.gain_db, "antenna": self.front_end.antenna,
-            "chains": [{
-                "frequency": self.tuned_hz(c.number), "rate": c.rate, "decimation": c.decimation,
-                "samples_per_packet": c.per_packet, "streaming": c.active is not None, "halted": c.halted,
-                "position": c.position, "starts": c.starts, "samples_sent": c.samples_sent,
-                "packets_sent": c.packets_sent, "samples_lost": c.samples_lost, "overflows": c.overflows,
-                "faults_waiting": len(c.faults),
-            } for c in self.chains],
+            "chains": [self.chain_status(number) for number in range(len(self.chains))],
             "events": list(self.events),
+        }
+
+    def chain_status(self, number: int) -> dict:
+        c = self.chains[number]
+        return {
+            "frequency": self.tuned_hz(number), "rate": c.rate, "decimation": c.decimation,
+            "samples_per_packet": c.per_packet, "streaming": c.active is not None, "halted": c.halted,
+            "position": c.position, "starts": c.starts, "samples_sent": c.samples_sent,
+            "packets_sent": c.packets_sent, "samples_lost": c.samples_lost, "overflows": c.overflows,
+            "faults_waiting": len(c.faults),
         }

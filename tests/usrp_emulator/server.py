@@ -186,6 +186,7 @@ class Server:
     def run(self, commands: IO[str] | None = None, answers: IO[str] | None = None) -> None:
         """Serve until told to quit, or until ``commands`` ends."""
         self._answers, self._running, self._holding = answers, True, False
+        self._awaited: tuple[int, int, dict] | None = None  # raw time to give up, chain, counts
         if commands is not None:
             self._selector.register(commands, selectors.EVENT_READ, None)
         while self._running:
@@ -202,6 +203,7 @@ class Server:
                     self._running = self._listen(commands)
                 else:
                     self._receive(*key.data)
+            self._answer_wait()
 
     def _sleep(self) -> float | None:
         """Seconds until something is due without a packet coming in; None: nothing is."""
@@ -209,6 +211,8 @@ class Server:
         if self._holding:
             return QUANTUM
         due = [t for t in (chain.next_due() for chain in self.device.chains) if t is not None]
+        if self._awaited:
+            due.append(self._awaited[0])
         wait = max(min(due) - raw, 0) / protocol.TICK_RATE if due else None
         if wait is not None and wait:
             wait = max(wait, QUANTUM)
@@ -234,12 +238,34 @@ class Server:
             return False
         try:
             request = json.loads(line)
+            if request.get("do") == "wait":
+                self._wait(**request)
+                return True
             answer = self.obey(**request)
         except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
             answer = {"error": str(error)}
+        self._answer(answer)
+        return not (isinstance(answer, dict) and answer.get("quit"))
+
+    def _answer(self, answer: dict) -> None:
         if self._answers is not None:
             print(json.dumps(answer), file=self._answers, flush=True)
-        return not (isinstance(answer, dict) and answer.get("quit"))
+
+    def _wait(self, do: str, within: float, chain: int = 0, **counts) -> None:
+        """The answer is the status, given once the chain's counts are at least these, or the time is over."""
+        unknown = counts.keys() - self.device.chain_status(chain).keys()
+        if unknown:
+            raise ValueError(f"no count named {', '.join(sorted(unknown))}")
+        self._awaited = self.device.clock.raw() + int(within * protocol.TICK_RATE), chain, counts
+
+    def _answer_wait(self) -> None:
+        if self._awaited:
+            until, chain, counts = self._awaited
+            held = self.device.chain_status(chain)
+            reached = all(held[name] >= value for name, value in counts.items())
+            if reached or self.device.clock.raw() >= until:
+                self._awaited = None
+                self._answer({**self.obey("status"), "reached": reached})
 
     def obey(self, do: str, chain: int = 0, **values) -> dict:
         """One request of the test: status, fault, clear_faults, gone, back, quit."""

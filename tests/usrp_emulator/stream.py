@@ -162,8 +162,9 @@ class RxChain:
             self.active, self._start_raw, self._position = command, start, 0
             self._left = None if command.reload else command.count
             self.halted = False
-            self.starts += 1
-            self._note("start", chain=self.number, ticks=self.ticks_of(0), rate=self.rate)
+            if command.reload or command.count > 1:  # the driver flushes with a burst of one sample when it opens
+                self.starts += 1
+                self._note("start", chain=self.number, ticks=self.ticks_of(0), rate=self.rate)
 
     def _finish(self) -> None:
         """End of a burst: what was received up to now, marked as the last packet."""
