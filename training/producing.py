@@ -1,8 +1,8 @@
 """Planned rows become samples: by the producers, which are processes of their own and know nothing of torch.
 
-A training step dispatches many short operations and needs the interpreter for each; a thread beside it that plans and
-copies would hold the interpreter back, so producers are processes. Each plans every batch (a few microseconds a
-signal) and fills its own, in memory that it shares with the consumer:
+A training step dispatches many short operations and needs the interpreter for each, so producers are processes: beside
+one that never rests, a step of nano took a tenth longer where it was a thread. Each plans every batch (a few
+microseconds a signal) and fills its own, in memory that it shares with the consumer:
 
     consumer ── changes of weights, "up to batch k" ──► producer p: fills p, p + producers, ...
              ◄── what lies where, the state after it ───
