@@ -32,7 +32,7 @@ touch "$marker"
 echo 'gr-emind: installing Python packages (the first time this takes some minutes)'
 echo "numpy==$numpy" >.venv/constraints-gnuradio.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint .venv/constraints-gnuradio.txt --constraint constraints.txt --editable '.[train,test]' 9>&-
+    --constraint .venv/constraints-gnuradio.txt --constraint constraints.txt --editable '.[openvino,train,test]' 9>&-
 .venv/bin/python -c 'from gnuradio import gr; import torch'
 mkdir -p "$(dirname "$stamp")"
 touch "$stamp"
