@@ -12,7 +12,16 @@ from pathlib import Path
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import WindowSpec
 
-from . import bench_generate, bench_loader, bench_packing, dataset, fewshot_command, pretrain_command
+from . import (
+    bench_generate,
+    bench_loader,
+    bench_masking,
+    bench_packing,
+    bench_step,
+    dataset,
+    fewshot_command,
+    pretrain_command,
+)
 from .sources import command as import_command
 
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
@@ -65,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
     bench_packing.add_arguments(benches.add_parser(
         "packing", help="how full rows become, and what that is worth in a step", description=bench_packing.__doc__,
         epilog="example: emind-train bench packing --json"))
+    bench_masking.add_arguments(benches.add_parser(
+        "masking", help="the mask of a pack beside a loop over its signals", description=bench_masking.__doc__,
+        epilog="example: emind-train bench masking --json"))
+    bench_step.add_arguments(benches.add_parser(
+        "step", help="training steps beside this machine's matrix products", description=bench_step.__doc__,
+        epilog="example: emind-train bench step --json"))
     bench_loader.add_arguments(benches.add_parser(
         "loader", help="signals a second into batches, memory, and waiting", description=bench_loader.__doc__,
         epilog="example: emind-train bench loader --gigabytes 8 --json"))

@@ -9,7 +9,7 @@ import torch
 from emind.models.packed_batch import PackedBatch
 
 from .dataset_page import TABLE_III_LENGTHS
-from .packing import Packer, Row
+from .packing import OPEN_ROWS, Packer, Row, packed
 
 
 def lengths_like_table_iii(count: int, seed: int = 0) -> list[int]:
@@ -19,16 +19,15 @@ def lengths_like_table_iii(count: int, seed: int = 0) -> list[int]:
     return [int(length) for length in drawn]
 
 
-def packed_noise(lengths: Sequence[int], capacity: int, patch: int, rows: int | None = None, seed: int = 0) -> PackedBatch:
-    """Signals of noise in rows by best fit; the first ``rows`` rows that close, or all."""
-    packer, closed = Packer(capacity, patch), []
-    for number, length in enumerate(lengths):
-        closed += packer.place(length, number)
-    if rows is None:
-        closed += packer.flush()
-    elif len(closed) < rows:
-        raise ValueError(f"{len(lengths)} signals close {len(closed)} rows of {capacity} samples, not {rows}")
-    return batch_of(closed[:rows], capacity, patch, seed)
+def packed_noise(lengths: Sequence[int], capacity: int, patch: int, seed: int = 0) -> PackedBatch:
+    """Signals of noise in rows by best fit."""
+    return batch_of(list(packed(lengths, Packer(capacity, patch))), capacity, patch, seed)
+
+
+def table_iii_batch(rows: int, capacity: int = 6000, patch: int = 8, seed: int = 0) -> PackedBatch:
+    """So many rows of Table III's mix as they close in a long run, when short signals have filled what was left."""
+    closed = list(packed(lengths_like_table_iii(12 * (rows + 2 * OPEN_ROWS), seed), Packer(capacity, patch), flush=False))
+    return batch_of(closed[-rows:], capacity, patch, seed)
 
 
 def batch_of(rows: Sequence[Row], capacity: int, patch: int, seed: int = 0) -> PackedBatch:
