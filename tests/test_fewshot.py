@@ -182,7 +182,7 @@ def weights(tmp_path):
         "parameters": {"autoencoder": 20, "encoder": 10},
         "machine": {"processor": "p", "torch": "t", "threads": 1, "processes": 1, "parallel": "none"},
         "steps": 3, "signals": 7, "samples": 700, "epochs": 1.4, "seconds": 60.0,
-        "history": [look | {"step": 0}, look | {"step": 3, "validation": 0.7, "sets": {"EM-Comm": 0.7}}],
+        "best": {"step": 3, "validation": 0.7}, "history": [look | {"step": 0}, look | {"step": 3, "validation": 0.7, "sets": {"EM-Comm": 0.7}}],
         "probes": [{"step": 0, "signals": 0, "accuracy": 0.4}, {"step": 3, "signals": 7, "accuracy": 0.3}],
     }  # fmt: skip
     path = tmp_path / "x-pretrained.safetensors"

@@ -205,8 +205,10 @@ def test_the_command_records_the_file_in_header_and_card(pretrained, tmp_path, c
     card = out.with_suffix(".md").read_text()
     assert f"--init {pretrained[0]}" in card and digest in card
     capsys.readouterr()
-    status = train_cli.main(["finetune", "--config", str(toml), "--init", str(tmp_path / "none.safetensors")])
+    status = train_cli.main(["finetune", "--config", str(toml), "--runs", str(tmp_path / "other"),
+                             "--init", str(tmp_path / "none.safetensors")])
     assert status == 1 and "none.safetensors: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 # ------------------------------------------------------------------------------------------------- released files
@@ -235,7 +237,8 @@ def made_file(folder):
                    "skipped": ["skipped: B"]},
         "parameters": {"autoencoder": 20, "encoder": 10},
         "machine": {"processor": "p", "torch": "t", "threads": 1, "processes": 1, "parallel": "none"},
-        "steps": 3, "signals": 7, "samples": 700, "epochs": 1.4, "seconds": 60.0, "history": [look, look],
+        "steps": 3, "signals": 7, "samples": 700, "epochs": 1.4, "seconds": 60.0,
+        "best": {"step": 3, "validation": 0.7}, "history": [look, look],
         "probes": [{"step": 0, "signals": 0, "accuracy": 0.25}],
     }  # fmt: skip
     save_pretrained(path, load_pretrained(path)[0], WINDOW, training, {})

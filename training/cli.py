@@ -87,9 +87,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def finetune(args: argparse.Namespace) -> int:
+    from emind.runtime.weights import resolve
+
     from .config import read_config
 
     config = read_config(args.config)
+    init = resolve(args.init) if args.init else None
     out = args.out or args.runs / config.run.name / f"{config.run.name}.safetensors"
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: the name must end in .safetensors")
@@ -97,12 +100,10 @@ def finetune(args: argparse.Namespace) -> int:
     import torch
 
     from emind.models.checkpoint import save_weights
-    from emind.runtime.weights import resolve
 
     from . import evaluate as ev
     from .finetune import HEAD, train
 
-    init = resolve(args.init) if args.init else None
     model, record = train(config, args.runs / config.run.name, args.resume, init)
     print("calibrating and measuring")
     temperature = ev.calibrate(model, config)

@@ -82,6 +82,12 @@ def card(name: str, header: dict) -> str:
     parameters, corpus, last = training["parameters"], training["corpus"], training["history"][-1]
     encoder = ", ".join(f"{key} {value}" for key, value in header["architecture"].items())
     decoder = ", ".join(f"{key} {value}" for key, value in auto.items() if key != "encoder")
+    loss = "Mean square error of the masked values" + (" (each patch's less their mean, over their deviation)"
+                                                       if auto["normalise_targets"] else "")
+    if auto["spectral_weight"]:
+        loss += (f", plus {auto['spectral_weight']:g} times that of the whole signal's spectral features, which a small "
+                 "network reads out of the class token")
+    loss += "."
     lines = [
         f"# {name}", "",
         "EMind masked autoencoder after pretraining: an encoder and the decoder that it was trained with, no heads. "
@@ -97,8 +103,9 @@ def card(name: str, header: dict) -> str:
         f"- Made by: `emind-train pretrain --config FILE.toml --out {name}.safetensors`, FILE.toml being", "",
         "```toml", *_toml(training["config"]), "```", "",
         "## Loss", "",
-        f"Mean square error of the masked values on validation signals, by set; mean over the sets "
-        f"{training['history'][0]['validation']:.4f} before the first step, {last['validation']:.4f} at the end.", "",
+        f"{loss} On validation signals, mean over the sets: {training['history'][0]['validation']:.4f} before the first "
+        f"step, {last['validation']:.4f} at the end, lowest {training['best']['validation']:.4f} at step "
+        f"{training['best']['step']:,}.", "",
         f"![Loss]({name}-loss.png)", "",
         "| set | signals | drawn | before | at the end | weight at the end |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
