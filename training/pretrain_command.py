@@ -1,4 +1,4 @@
-"""`emind-train pretrain`: train a masked autoencoder on a corpus of split sets, and write its weights file."""
+"""Train a masked autoencoder on a corpus of split sets, without labels, and write its weights file."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class ModelConfig:
 class CorpusConfig:
     """Which signals, how they are packed and how often each set is drawn."""
 
-    folder: str = "runs/corpus"  # files <set>-train.parquet and <set>-validation.parquet
+    folder: str = "runs/pretraining-corpus"  # files <set>-train.parquet and <set>-validation.parquet
     sets: list[str] = field(default_factory=list)  # of the folder; none given: all
     snr_above: float = 6.0  # dB; signals without a label for it are taken
     capacity: int = 6000  # samples in a row
