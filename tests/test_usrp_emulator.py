@@ -9,6 +9,7 @@ import importlib.util
 import re
 import shutil
 import socket
+import struct
 import subprocess
 
 import numpy as np
@@ -403,6 +404,41 @@ def test_a_foreign_program_on_its_ports_and_a_wrong_request_are_named(capfd):
         with pytest.raises(TimeoutError, match="starts"):
             device.wait_for(starts=1, within=0.05)
         assert device.status()["present"]
+
+
+def test_requests_and_absence_as_a_program_without_the_driver_sees_them():
+    def request(kind: bytes, length: int = 36, union: bytes = b"", version: int = 12) -> bytes:
+        return struct.pack(">III24s", version, kind[0], 77, union).ljust(length, b"\0")
+
+    with Emulator(address="127.0.0.5") as device, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as radio:
+        radio.connect(("127.0.0.5", 49152))
+        radio.settimeout(5)
+
+        def ask(packet: bytes) -> tuple[int, bytes, int, bytes]:
+            radio.send(packet)
+            reply = radio.recv(2000)
+            version, kind, sequence = struct.unpack_from(">III", reply)
+            return version, bytes([kind]), sequence, reply[12:]
+
+        radio.send(b"short")  # another series' discovery: no answer, so the next one belongs to the next request
+        assert ask(request(b"a"))[:3] == (12, b"A", 77)
+        assert ask(request(b"a"))[3][:4] == bytes([127, 0, 0, 5])
+        assert ask(request(b"r", version=99))[1] == b"A"  # a driver of another protocol learns which this one has
+        version, kind, _, union = ask(request(b"l", 1000, struct.pack(">I", 600)))
+        assert kind == b"L" and len(union) == 588 and union[:4] == struct.pack(">I", 1000)
+        ask(request(b"h", union=bytes([0x50, 1, 12])))
+        assert ask(request(b"i", union=bytes([0x50, 4])))[3][:6] == bytes([0x50, 4, 127, 0, 0, 5])
+        assert ask(request(b"r", union=struct.pack(">IIB", 0x5C00 + 48, 0, 1)))[3][4:8] == bytes([0, 11, 0, 1])
+        device.unplug()
+        radio.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            ask(request(b"a"))
+        device.unplug(refuse=True)
+        with pytest.raises(ConnectionRefusedError):
+            ask(request(b"a"))
+        device.plug_in()
+        radio.settimeout(5)
+        assert ask(request(b"a"))[1] == b"A"
 
 
 def test_a_source_is_a_file_or_a_function_as_well(tmp_path):

@@ -55,7 +55,7 @@ def main() -> int:
         return 1
     print('{"ready": true}', flush=True)
     try:
-        server.run(sys.stdin, sys.stdout)
+        server.run(sys.stdin.buffer, sys.stdout)
     except KeyboardInterrupt:
         pass
     finally:

@@ -86,7 +86,7 @@ class Receiver:
         return answer
 
     def until(self, samples: int, within: float = 20.0) -> int:
-        """Wait until the sink has so many samples, at most ``within`` seconds; returns how many it has."""
+        """Wait until each channel has so many samples, at most ``within`` seconds; returns how many the first has."""
         return self.ask("until", samples=samples, within=within)["samples"]
 
     def until_tag(self, key: str, count: int, within: float = 20.0) -> int:
@@ -168,7 +168,9 @@ def main() -> None:
         return {}
 
     def until(samples, within):
-        return held["sink"].wait_for(lambda: held["sink"].samples >= samples, within)
+        for sink in reversed(held["sinks"]):
+            count = sink.wait_for(lambda sink=sink: sink.samples >= samples, within)
+        return count
 
     def until_tag(key, count, within):
         return held["sink"].wait_for(lambda: sum(t[1] == key for t in held["sink"].tags) >= count, within)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import socket
 import struct
@@ -183,8 +184,9 @@ class Server:
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
-    def run(self, commands: IO[str] | None = None, answers: IO[str] | None = None) -> None:
-        """Serve until told to quit, or until ``commands`` ends."""
+    def run(self, commands: IO[bytes] | None = None, answers: IO[str] | None = None) -> None:
+        """Serve until ``commands`` ends."""
+        self._line = b""
         self._answers, self._running, self._holding = answers, True, False
         self._awaited: tuple[int, int, dict] | None = None  # raw time to give up, chain, counts
         if commands is not None:
@@ -232,20 +234,20 @@ class Server:
 
     # --- the test's side ---------------------------------------------------------------------------------------
 
-    def _listen(self, commands: IO[str]) -> bool:
-        line = commands.readline()
-        if not line:
-            return False
-        try:
-            request = json.loads(line)
-            if request.get("do") == "wait":
-                self._wait(**request)
-                return True
-            answer = self.obey(**request)
-        except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
-            answer = {"error": str(error)}
-        self._answer(answer)
-        return not (isinstance(answer, dict) and answer.get("quit"))
+    def _listen(self, commands: IO[bytes]) -> bool:
+        """Obey the lines that have come; False when there will be no more."""
+        data = os.read(commands.fileno(), 1 << 16)
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in filter(bytes.strip, lines):
+            try:
+                request = json.loads(line)
+                if request.get("do") == "wait":
+                    self._wait(**request)
+                    continue
+                self._answer(self.obey(**request))
+            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                self._answer({"error": str(error)})
+        return bool(data)
 
     def _answer(self, answer: dict) -> None:
         if self._answers is not None:
@@ -268,7 +270,7 @@ class Server:
                 self._answer({**self.obey("status"), "reached": reached})
 
     def obey(self, do: str, chain: int = 0, **values) -> dict:
-        """One request of the test: status, fault, clear_faults, gone, back, quit."""
+        """One request of the test: status, fault, clear_faults, gone, back."""
         if do == "status":
             return {**self.device.status(), "present": self.present, "receiver_drops": self._queue.drops,
                     "held_back_s": self._held_ticks / protocol.TICK_RATE}
@@ -280,10 +282,8 @@ class Server:
             self._gone(**values)
         elif do == "back":
             self._back(**values)
-        elif do == "quit":
-            return {"quit": True}
         else:
-            raise ValueError(f"cannot {do!r}: status, fault, clear_faults, gone, back, quit")
+            raise ValueError(f"cannot {do!r}: wait, status, fault, clear_faults, gone, back")
         return {}
 
     def _gone(self, refuse: bool = False) -> None:
