@@ -51,11 +51,12 @@ def fewshot_lines(figures: dict) -> list[str]:
     for one in figures["sets"]:
         recipe, seeds = one["recipe"], len(one["seeds"])
         seen = "its recipe was pretrained on, with other windows" if one["pretrained_on"] else "not pretrained on"
+        spread = f"mean and deviation over {seeds} seeds" if seeds > 1 else "one seed"
         unit = "a class and SNR label" if one["per_snr"] else "a class"
         lines += [
             f"### {one['set']}: {one['label']}, {len(one['classes'])} classes, {seen}", "",
-            f"Per cent right of {one['test']:,} test windows (chance {100 / len(one['classes']):.1f}), mean and "
-            f"deviation over {seeds} seeds; κ is Cohen's kappa; \"clear\" counts windows of {one['clear_db']:g} dB and "
+            f"Per cent right of {one['test']:,} test windows (chance {100 / len(one['classes']):.1f}), {spread}; κ is "
+            f"Cohen's kappa; \"clear\" counts windows of {one['clear_db']:g} dB and "
             f"above. Fine-tuning: {recipe['steps']} steps of {recipe['batch']} windows, turned and shifted at random; "
             f"learning rate chosen among {', '.join(f'{rate:g}' for rate in recipe['rates'])} on {one['validation']:,} "
             "validation windows, for each arm by itself. Linear: frozen features, logistic regression.", "",
