@@ -36,7 +36,7 @@ class Loader:
     capacity: samples of a row, a multiple of ``patch``
     weights: set -> weight, its share of the *signals*; 1 for a set that is not named, None for 1 each
     producers: processes; 0 makes batches in this one when they are asked for
-    state: of another loader, to go on from there
+    state: of another loader, to go on from there; ``weights`` are then those of the state
 
     Attributes
     ----------

@@ -71,8 +71,8 @@ def filled(
                 one = placed[indices[at]]
                 iq[numbers[indices[at]], one.start : one.start + length] = parts[at]
     cache.release()
-    table = np.array([(number, one.start, one.length, one.item[0]) for number, one in zip(numbers, placed, strict=True)],
-                     np.int64).reshape(-1, 4)[usable]
+    where = [(number, one.start, one.length, one.item[0]) for number, one in zip(numbers, placed, strict=True)]
+    table = np.array(where, np.int64).reshape(-1, 4)[usable]
     labels = Labels(table[:, 0], table[:, 1], table[:, 2], rates[usable], table[:, 3])
     return iq, labels, int((~usable).sum())
 
@@ -80,9 +80,10 @@ def filled(
 def noise(seed: int, rows: list[int], patches: int, out: np.ndarray | None = None) -> np.ndarray:
     """Uniform in [0, 1), float32 (rows, patches): of each row by its number in the run."""
     drawn = np.empty((len(rows), patches), np.float32) if out is None else out
+    key = np.random.SeedSequence([seed, NOISE]).generate_state(2, np.uint64)
     for index, row in enumerate(rows):
-        key = np.random.SeedSequence([seed, NOISE, row]).generate_state(2, np.uint64)
-        np.random.Generator(np.random.Philox(key=key)).random(out=drawn[index], dtype=np.float32)
+        counter = [0, 0, row, 0]  # drawing counts in the first word: rows never meet
+        np.random.Generator(np.random.Philox(key=key, counter=counter)).random(out=drawn[index], dtype=np.float32)
     return drawn
 
 
