@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from emind.contract.errors import UsageError
+from emind.contract.schema import Signal
 from emind.models.checkpoint import load_pretrained
+from emind.storage import parquet
 from emind_training import pretrain
 from emind_training.cli import main
 from emind_training.corpus import Corpus
@@ -321,6 +324,18 @@ def test_a_damaged_file_is_named_and_skipped_only_on_request(tmp_path, config, c
     header = load_pretrained(tmp_path / "runs" / "r" / "r.safetensors")[2]
     assert sorted(header["training"]["corpus"]["sets"]) == ["AWGN-7", "EM-Radar"]
     assert "EM-Comm-train.parquet" in header["training"]["corpus"]["skipped"][0]
+
+
+def test_a_corpus_of_another_schema_version_is_refused(tmp_path, config, monkeypatch, capsys):
+    monkeypatch.setattr(parquet, "SCHEMA_VERSION", 99)
+    (tmp_path / "corpus").mkdir()
+    for part in ("train", "validation"):
+        with parquet.Writer(tmp_path / "corpus" / f"New-{part}.parquet", origin="t") as writer:
+            writer.write(Signal(np.ones(128, np.complex64)))
+    monkeypatch.undo()
+    assert main(arguments(config, tmp_path / "runs", corpus__folder=tmp_path / "corpus")) == 1
+    error = capsys.readouterr().err
+    assert "New-train.parquet" in error and "version 99" in error and error.count("\n") == 1
 
 
 def test_a_corpus_that_changed_is_refused_on_resume(tmp_path, config, corpus, monkeypatch, capsys):

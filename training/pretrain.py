@@ -63,7 +63,8 @@ class Losses:
 
     def of_sets(self, spectral_weight: float) -> list[float]:
         """Loss of each set; NaN of one without a signal."""
-        return [_parts(*column, spectral_weight)["loss"] if column[3] else math.nan for column in self.sums_4K.T.tolist()]
+        sets = self.sums_4K.T.tolist()
+        return [_parts(*column, spectral_weight)["loss"] if column[3] else math.nan for column in sets]
 
 
 def _parts(error: float, count: float, spectral: float, signals: float, spectral_weight: float) -> dict[str, float]:
@@ -199,7 +200,9 @@ def parts_of_a_step(config: PretrainConfig, world: int) -> None:
                          "([optim] accumulate)")
 
 
-def train(config: PretrainConfig, folder: Path, resume: bool, probe_set=None) -> tuple[MaskedAutoencoder | None, Progress]:
+def train(
+    config: PretrainConfig, folder: Path, resume: bool, probe_set=None
+) -> tuple[MaskedAutoencoder | None, Progress]:
     """Run to the last step. Returns the model, in the first process only, and what was run.
 
     ``probe_set`` is asked every ``config.probe.every`` steps, from the random initialisation on; only the first process
@@ -210,7 +213,8 @@ def train(config: PretrainConfig, folder: Path, resume: bool, probe_set=None) ->
     KeyboardInterrupt: asked to stop; the run is saved
     EMindError: a loss is not finite, the run exists already or is another, a fault of the corpus
     """
-    with joined(config.run.parallel) as group, reproducible(config.run.seed, config.run.threads, group.device), asked_to_stop() as stop:
+    run = config.run
+    with joined(run.parallel) as group, reproducible(run.seed, run.threads, group.device), asked_to_stop() as stop:
         parts_of_a_step(config, group.world)
         return _train(config, folder, resume, probe_set, group, stop)
 
@@ -250,7 +254,8 @@ def _train(
         of_sets = validate(model, validation, len(names), group, config)
         valid, trained = (dict(zip(names, one.of_sets(config.model.spectral_weight), strict=True))
                           for one in (of_sets, since_look))
-        mean = sum(valid.values()) / len(valid)
+        there = [loss for loss, signals in zip(valid.values(), of_sets.sums_4K[3].tolist(), strict=True) if signals]
+        mean = sum(there) / len(there)
         if weigh:
             for name in names:
                 progress.losses[name].train.append(trained[name])
@@ -267,7 +272,7 @@ def _train(
         log.line("look", progress.step, values, scalars | {"validation": mean})
         log.say(f"step {progress.step}: validation {mean:.4f}; "
                 + ", ".join(f"{name} {valid[name]:.3f} ×{progress.weights[name]:g}" for name in names))
-        if progress.step == 0 or (progress.best_loss is not None and not mean < progress.best_loss):
+        if progress.step == 0 or not mean < (math.inf if progress.best_loss is None else progress.best_loss):
             return False
         progress.best_loss, progress.best_step = mean, progress.step
         return True
@@ -345,7 +350,7 @@ def _train(
             if config.probe.every and (last or step % config.probe.every == 0):
                 probe()
             if better or due or stopped or last:
-                save([checkpoint, best] if better else [checkpoint])
+                save([best, checkpoint] if better else [checkpoint])
                 saved = time.monotonic()
             lap = lap[0] + time.monotonic() - now, *lap[1:]  # the rate is that of steps
             if stopped and not last:
