@@ -44,7 +44,7 @@ def verdict(difference: float, error: float) -> str:
     return "pretraining helps" if difference > 0 else "pretraining harms"
 
 
-def fewshot_lines(figures: dict) -> list[str]:
+def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
     """Tables of a comparison of pretrained with random weights, as `fewshot.compare` gives it for each set."""
     lines = [f"Measured by `{figures['command']}`, code `{figures['code']}`, {figures['seconds'] / 60:.0f} minutes on "
              f"{figures['machine']}.", ""]
@@ -54,7 +54,7 @@ def fewshot_lines(figures: dict) -> list[str]:
         spread = f"mean and deviation over {seeds} seeds" if seeds > 1 else "one seed"
         unit = "a class and SNR label" if one["per_snr"] else "a class"
         lines += [
-            f"### {one['set']}: {one['label']}, {len(one['classes'])} classes, {seen}", "",
+            f"{heading} {one['set']}: {one['label']}, {len(one['classes'])} classes, {seen}", "",
             f"Per cent right of {one['test']:,} test windows (chance {100 / len(one['classes']):.1f}), {spread}; κ is "
             f"Cohen's kappa; \"clear\" counts windows of {one['clear_db']:g} dB and "
             f"above. Fine-tuning: {recipe['steps']} steps of {recipe['batch']} windows, turned and shifted at random; "
@@ -203,10 +203,10 @@ def draw_fewshot(path: Path, sets: list[dict], name: str) -> None:
 
 def section(headers: dict[str, dict]) -> str:
     """The figures of pretrained files, by name, as they stand in docs/pretraining.md."""
-    lines = []
+    lines = [] if headers else ["No pretrained file comes with this version."]
     for name, header in headers.items():
         training = header["training"]
-        lines += [f"## {name}", "",
+        lines += [f"### {name}", "",
                   f"{training['steps']:,} steps, {training['signals']:,} signals, {training['seconds'] / 60:.0f} "
                   f"minutes; validation loss {training['history'][0]['validation']:.4f} before the first step, "
                   f"{training['history'][-1]['validation']:.4f} at the end. All of the run stands in its "
@@ -215,7 +215,7 @@ def section(headers: dict[str, dict]) -> str:
             lines += [f"![Linear probe over pretraining](../python/emind/weights/{name}-probe.png)", ""]
         if "fewshot" in header["figures"]:
             lines += [f"![Pretrained against random](../python/emind/weights/{name}-fewshot.png)", "",
-                      *fewshot_lines(header["figures"]["fewshot"])]
+                      *fewshot_lines(header["figures"]["fewshot"], "####")]
     return "\n".join(lines)
 
 
