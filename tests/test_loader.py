@@ -11,6 +11,7 @@ import torch
 from corpora import signal_of, write_set
 from emind.contract.errors import EMindError, UsageError
 from emind_training import loader as loader_module
+from emind_training.cli import main
 from emind_training.corpus import Corpus, GroupCache
 from emind_training.loader import AHEAD, Loader, fixed_batches
 from emind_training.planning import Planner, Settings, Turns
@@ -295,3 +296,19 @@ def test_what_is_kept_in_memory_does_not_grow_with_the_corpus(tmp_path, monkeypa
     assert len(corpus.groups(0)) == 40
     assert sum(batch.signals for batch in fixed_batches(corpus, 80, 4, 2048, 8)) == 80
     assert 0 < len(opened[0]._groups) <= 10
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_and_leaves_nothing_behind(tmp_path, capsys):
+    arguments = ["--gigabytes", "1", "--folder", str(tmp_path), "--distinct-mib", "8", "--rows", "8", "--batches", "40"]
+    assert main(["bench", "loader", *arguments, "--steps", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["corpus_bytes"] >= 1e9 and figures["fill"] > 0.95 and figures["signals"] > 1000
+    assert 0 < figures["peak_rss_mib"] <= 1024 and len(figures["peak_rss_mib_by_process"]) == 3
+    assert 0 <= figures["wait_share"] < 1 and figures["signals_per_processor_s"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_wants_a_folder_that_is_there(tmp_path, capsys):
+    assert main(["bench", "loader", "--folder", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err

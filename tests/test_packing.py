@@ -9,6 +9,7 @@ from emind.contract.errors import EMindError, UsageError
 from emind.models.packed_batch import PackedBatch
 from emind.models.pretraining import AUTOENCODERS, MaskedAutoencoder
 from emind_training.bench_packing import drawn_lengths, noise_batch
+from emind_training.cli import main
 from emind_training.packing import Packer, fill, packed
 from emind_training.padded import PaddedBatch, padded_loss
 
@@ -129,3 +130,18 @@ def test_padded_signals_give_the_loss_of_packed_ones():
     model = MaskedAutoencoder(AUTOENCODERS["nano"]())
     with torch.no_grad():
         assert torch.allclose(padded_loss(model, PaddedBatch.of(batch)), model(batch).loss, rtol=1e-5)
+
+
+def test_the_benchmark_reports_both_fills_and_both_rates(capsys):
+    assert main(["bench", "packing", "--signals", "2000", "--rows", "1", "--steps", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["open_rows"] == 16 and figures["fill"] > 0.97 > 0.85 > figures["fill_next_fit"]
+    ratio = figures["packed_signals_per_s"] / figures["padded_signals_per_s"]
+    assert figures["packed_vs_padded"] == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.parametrize("arguments", [["--rows", "0"], ["--model", "huge"], ["--capacity", "6001"], ["--open-rows", "0"],
+                                       ["--signals", "10", "--rows", "40"]])
+def test_the_benchmark_refuses_what_it_cannot_measure_in_one_line(arguments, capsys):
+    assert main(["bench", "packing", "--signals", "2000", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
