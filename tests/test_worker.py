@@ -145,6 +145,43 @@ def test_answers_that_do_not_fit_the_windows_are_an_error(running, rows):
     assert isinstance(worker.error, ValueError) and "value" in str(worker.error)
 
 
+def test_a_new_engine_takes_over_between_two_batches_and_each_answer_says_whose_it_is(running):
+    old, new = Engine(shut=True), Engine()
+    new.infer = lambda windows, rates: {"other": np.full((len(windows), 3), 9, np.float32)}
+    worker = running(old)
+    worker.submit(windows_of(*range(8)), 1.0)
+    assert old.entered.acquire(timeout=PATIENCE_S)
+    worker.replace_engine(new)
+    assert worker.engine is new
+    old.gate.set()
+    settle(worker, 8)
+    assert old.batches == [[0, 1, 2, 3]]
+    assert worker.made_by(np.arange(8)).tolist() == [0] * 4 + [1] * 4
+    assert worker.answers(np.arange(4), 0)[0] is old
+    who, rows = worker.answers(np.arange(4, 8), 1)
+    assert who is new and list(rows) == ["other"] and rows["other"].shape == (4, 3)
+
+
+def test_answers_of_two_engines_are_released_apart_and_the_old_one_is_forgotten(running):
+    old, new = Engine(shut=True), Engine()
+    new.infer = lambda windows, rates: {"other": windows[:, :1].real.astype(np.float32)}
+    statistics = Statistics()
+    worker = running(old, capacity=16)
+    dispatcher = Dispatcher(worker, statistics, policy="lossless", hold=16)
+    dispatcher.admit(windows_of(1, 0, 2, 3, 4, 0, 5, 6, 7, 8), 1.0, LENGTH)  # 0: gated, never sent
+    assert old.entered.acquire(timeout=PATIENCE_S)
+    worker.replace_engine(new)
+    old.gate.set()
+    settle(worker, 8)
+    first, second = dispatcher.release(16), dispatcher.release(16)
+    assert first.engine is old and first.answers["value"][:, 0].tolist() == [1, 2, 3, 4]
+    assert first.fates.tolist() == [INFERRED, NOISE, INFERRED, INFERRED, INFERRED, NOISE]
+    assert second.engine is new and second.answers["other"][:, 0].tolist() == [5, 6, 7, 8]
+    assert list(second.answers) == ["other"] and dispatcher.held == 0
+    assert list(worker._engines.values()) == [new]
+    assert adds_up(statistics)
+
+
 def test_stop_leaves_what_waits_unanswered_and_a_waiting_caller_wakes(running):
     engine = Engine(shut=True)
     worker = running(engine)
