@@ -1,0 +1,181 @@
+"""Back ends against each other: whichever runs, the answers are the same."""
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from emind.contract.errors import EMindError
+from emind.contract.vocabulary import MODULATIONS
+from emind.contract.window import HeadSpec, WindowSpec
+from emind.models.checkpoint import save_weights
+from emind.models.emind import nano
+from emind.models.heads import MultiHead
+from emind.runtime import engine as engines
+from emind.runtime import engine_torch
+from emind.runtime.engine import available_threads, load_engine
+from emind_training.synthesis.air import air_batch
+
+engine_openvino = pytest.importorskip("emind.runtime.engine_openvino")
+pytest.importorskip("openvino")
+
+TOKENIZERS = {
+    "released": {"patch": 16, "channels": "iq_envelope_phase", "spectral": True},
+    "paper": {"patch": 8},
+    "uneven": {"patch": 12, "channels": "iq_envelope_phase"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of these tests' own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "gr-emind"
+
+
+def save(path, tokenizer="released", length=1024, seed=0):
+    torch.manual_seed(seed)
+    heads = {
+        "modulation": HeadSpec("modulation", "classification", MODULATIONS),
+        "interference": HeadSpec("interference", "classification", ("none", "tone", "sweep")),
+    }
+    config = TOKENIZERS[tokenizer]
+    window = WindowSpec(length=length, hop=length, patch=config["patch"])
+    save_weights(path, MultiHead(nano(**config), heads), window, {"modulation": {"temperature": 2.0}}, {}, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+def raw(count, length=1024, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, length)) + 1j * rng.standard_normal((count, length))
+    return (x * rng.uniform(1e-3, 1e3, (count, 1))).astype(np.complex64)
+
+
+@pytest.mark.parametrize(("tokenizer", "length"), [("released", 1024), ("paper", 512), ("uneven", 1000)])
+def test_openvino_in_float32_answers_as_torch_in_float32(tmp_path, tokenizer, length):
+    where = save(tmp_path / "w.safetensors", tokenizer, length)
+    windows = raw(11, length)
+    rates = np.array([np.nan, 1e6, 2e6, 0.0, 1e6, 3e3, 6e7, np.nan, 1e6, 1e6, 1e6])
+    expected = load_engine(where, "torch-float32").infer(windows, rates)
+    answers = load_engine(where, "openvino-float32").infer(windows, rates)
+    assert set(answers) == {"modulation", "interference"}
+    for head in expected:
+        np.testing.assert_allclose(answers[head], expected[head], atol=2e-5)
+
+
+def test_openvino_and_torch_agree_on_generated_validation_windows():
+    batch = air_batch(seed=77, number=0, size=600)
+    answers = {
+        name: load_engine("emind-nano", name).infer(batch.iq, batch.rate)["modulation"]
+        for name in ("torch-float32", "torch", "openvino")
+    }
+    exact = answers.pop("torch-float32")
+    for found in answers.values():
+        assert np.mean(found.argmax(1) == exact.argmax(1)) >= 0.995
+        apart = np.abs(found.max(1) - exact.max(1))
+        assert np.mean(apart <= 0.01) >= 0.985 and apart.max() < 0.025 and apart.mean() < 0.003
+    assert np.mean(answers["torch"].argmax(1) == answers["openvino"].argmax(1)) >= 0.995
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, 33])
+def test_a_window_is_answered_the_same_in_any_batch(path, count):
+    engine = load_engine(path, "openvino-float32")
+    windows, rates = raw(count), np.full(count, 1e6)
+    one_by_one = [engine.infer(windows[n : n + 1], rates[n : n + 1])["modulation"][0] for n in range(count)]
+    np.testing.assert_allclose(engine.infer(windows, rates)["modulation"], one_by_one, atol=1e-5)
+
+
+def test_answers_stay_when_the_next_batch_is_inferred(path):
+    engine = load_engine(path, "openvino", threads=1)
+    first = engine.infer(raw(4, seed=1), np.full(4, 1e6))["modulation"]
+    kept = first.copy()
+    engine.infer(raw(4, seed=2), np.full(4, 1e6))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_second_start_takes_the_compiled_graph_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    where = save(tmp_path / "w.safetensors", seed=5)
+    windows, rates = raw(3), np.full(3, 1e6)
+    expected = load_engine(where, "openvino").infer(windows, rates)["modulation"]
+    (blob,) = engine_openvino.cache_folder().glob("*.blob")
+
+    def not_again(*arguments):
+        raise AssertionError("converted again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_openvino, "_graph", not_again)
+        np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
+    for damaged in (blob.read_bytes()[:-100], b"", b"nonsense"):
+        blob.write_bytes(damaged)
+        np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
+    save(where, seed=6)  # other weights under the same name
+    other = load_engine(where, "openvino").infer(windows, rates)["modulation"]
+    np.testing.assert_allclose(other, load_engine(where, "torch").infer(windows, rates)["modulation"], atol=0.02)
+    assert np.abs(other - expected).max() > 1e-3
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault(path, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_engine(path, "openvino").infer(raw(1), np.full(1, 1e6))["modulation"].shape == (1, len(MODULATIONS))
+
+
+def test_the_cache_is_bounded(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(engine_openvino, "KEPT_GRAPHS", 1)
+    load_engine(path, "openvino")
+    load_engine(path, "openvino-float32")
+    assert len(list(tmp_path.glob("gr-emind/*"))) == 1
+
+
+def test_openvino_reports_to_nobody():
+    code = (
+        "import sys; from emind.runtime.engine_openvino import import_openvino; import_openvino();"
+        "sys.exit(any(name.startswith('openvino_telemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_auto_is_openvino_where_it_is_installed_and_torch_elsewhere(path, monkeypatch):
+    assert load_engine(path).backend.startswith("openvino")
+    monkeypatch.setattr(engines, "_has_openvino", lambda: False)
+    assert load_engine(path).backend.startswith("torch-")
+    with pytest.raises(EMindError, match="not installed"):
+        load_engine(path, "openvino")
+
+
+def test_every_back_end_keeps_to_the_threads_of_the_machine(path):
+    for backend in ("openvino", "torch"):
+        assert load_engine(path, backend, threads=1000).threads == available_threads()
+    engine = load_engine(path, "openvino", threads=1)
+    assert engine._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_without_a_compiler_the_eager_back_end_runs_and_a_line_says_so(path, monkeypatch, caplog):
+    monkeypatch.setattr(engine_torch.shutil, "which", lambda name: None)
+    with caplog.at_level(logging.WARNING, "emind"):
+        engine = load_engine(path, "torch-compiled")
+    assert engine.backend == load_engine(path, "torch").backend
+    (record,) = caplog.records
+    assert "no C++ compiler" in record.getMessage() and "\n" not in record.getMessage()
+
+
+@pytest.mark.slow
+def test_the_compiled_layers_answer_as_the_eager_ones(path):
+    windows, rates = raw(40), np.full(40, 1e6)
+    engine = load_engine(path, "torch-compiled")
+    assert engine.backend.startswith("torch-compiled")
+    for count in (1, 8, 40):
+        answers = engine.infer(windows[:count], rates[:count])["modulation"]
+        expected = load_engine(path, "torch").infer(windows[:count], rates[:count])["modulation"]
+        np.testing.assert_allclose(answers, expected, atol=0.01)
