@@ -126,7 +126,8 @@ def test_fill_is_in_no_loss():
 
 
 def test_normalised_targets_have_mean_zero_and_deviation_one_and_silence_stays_zero():
-    target = torch.randn(4, 16) * torch.tensor([[1.0], [0.1], [10.0], [0.0]]) + torch.tensor([[1.0], [0.0], [3.0], [0.0]])
+    target = torch.randn(4, 16) * torch.tensor([[1.0], [0.1], [10.0], [0.0]])
+    target += torch.tensor([[1.0], [0.0], [3.0], [0.0]])
     out = normalised(target, torch.ones(4, 16))
     assert torch.allclose(out.mean(dim=1), torch.zeros(4), atol=1e-5)
     assert torch.allclose(out.std(dim=1, unbiased=False), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-3)

@@ -1,7 +1,7 @@
 """`emind-train bench masking`: the vectorised mask of a pack beside a loop over its signals.
 
-Both give the same tensors, checked in each round: which patches are kept and masked, of which signal each kept one is,
-and how many each signal keeps. In a round each takes the same fifty packs one after the other, all of new noise, since a
+Both give the same tensors, checked in each round: which patches are kept and masked, of which signal each kept one
+is, and how many each signal keeps. In a round each takes the same fifty packs one after the other, all of new noise, since a
 processor learns the order of a repeated one. Times are the processor's in one thread, so that what else the machine
 does counts in neither.
 The first figure is of signals of 128 samples, Table III's shortest: 64 of them are a pack as the paper's rows of 6,000
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(figures))
     else:
         for name, one in (("128 samples each", short), ("Table III's mix", mix)):
-            print(f"{args.signals} signals, {name}, {one['patches']:,} patches: {one['vectorised_us']:.0f} us, by a loop "
-                  f"{one['loop_us']:.0f} us, {one['vectorised_vs_loop']:.1f} times as fast")
+            print(f"{args.signals} signals, {name}, {one['patches']:,} patches: {one['vectorised_us']:.0f} us, by a "
+                  f"loop {one['loop_us']:.0f} us, {one['vectorised_vs_loop']:.1f} times as fast")
     return 0
 
 

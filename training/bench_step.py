@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if min(args.rows, args.rounds, args.patch, args.threads) < 1:
         raise UsageError("--rows, --rounds, --patch and --threads must be at least 1")
     if 6000 % args.patch:
-        raise UsageError(f"--patch {args.patch}: rows of 6,000 samples are no whole number of such patches; choose 8 or 16")
+        raise UsageError(f"--patch {args.patch}: rows of 6,000 samples are no whole number of such patches: "
+                         "choose 8 or 16")
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.threads == 1 else time.perf_counter
@@ -58,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(figures))
     else:
         for row in table:
-            print(f"{row['size']:6} {row['dtype']:9} {row['signals_per_s']:8,.1f} signals a second, {row['gflops']:6.1f} "
-                  f"GFLOP/s, {100 * row['share']:3.0f} % of the matrix product's {row['matmul_gflops']:.1f}")
+            print(f"{row['size']:6} {row['dtype']:9} {row['signals_per_s']:8,.1f} signals a second, "
+                  f"{row['gflops']:6.1f} GFLOP/s, {100 * row['share']:3.0f} % of the matrix product's {row['matmul_gflops']:.1f}")
     return 0
 
 

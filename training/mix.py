@@ -26,7 +26,8 @@ def packed_noise(lengths: Sequence[int], capacity: int, patch: int, seed: int = 
 
 def table_iii_batch(rows: int, capacity: int = 6000, patch: int = 8, seed: int = 0) -> PackedBatch:
     """So many rows of Table III's mix as they close in a long run, when short signals have filled what was left."""
-    closed = list(packed(lengths_like_table_iii(12 * (rows + 2 * OPEN_ROWS), seed), Packer(capacity, patch), flush=False))
+    lengths = lengths_like_table_iii(12 * (rows + 2 * OPEN_ROWS), seed)
+    closed = list(packed(lengths, Packer(capacity, patch), flush=False))
     return batch_of(closed[-rows:], capacity, patch, seed)
 
 
