@@ -1,9 +1,9 @@
 """`emind-train bench masking`: the vectorised mask of a pack beside a loop over its signals.
 
-Both give the same tensors, checked in each round: which patches are kept and masked, of which signal each kept one
-is, and how many each signal keeps. In a round each takes the same fifty packs one after the other, all of new noise, since a
-processor learns the order of a repeated one. Times are the processor's in one thread, so that what else the machine
-does counts in neither.
+Both give the same tensors, checked in each round: which patches are kept and masked, of which signal each kept one is,
+and how many each signal keeps. In a round each takes the same fifty packs one after the other, all of new noise, since
+a processor learns the order of a repeated one. Times are the processor's in one thread, so that what else the machine
+does hardly counts.
 The first figure is of signals of 128 samples, Table III's shortest: 64 of them are a pack as the paper's rows of 6,000
 samples hold 46. The others are of as many signals of Table III's mix, where sorting outweighs what a loop costs.
 """

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         for row in table:
             print(f"{row['size']:6} {row['dtype']:9} {row['signals_per_s']:8,.1f} signals a second, "
-                  f"{row['gflops']:6.1f} GFLOP/s, {100 * row['share']:3.0f} % of the matrix product's {row['matmul_gflops']:.1f}")
+                  f"{row['gflops']:6.1f} GFLOP/s, {100 * row['share']:3.0f} % of the matrix product's "
+                  f"{row['matmul_gflops']:.1f}")
     return 0
 
 
