@@ -23,7 +23,7 @@ folder = "{folder}"
 rows = 4
 capacity = 2048
 open_rows = 4
-weighting_every = 3
+weighting_every = 2
 validation_signals = 3
 [optim]
 steps = 8

@@ -296,7 +296,7 @@ def _train(
     before, waited = progress.seconds, progress.waited
     try:
         if progress.step == 0:
-            look(weigh=True)
+            look(weigh=False)  # how far off a random start is says nothing about a set
             if config.probe.every:
                 probe()
         model.train()

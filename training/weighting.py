@@ -48,7 +48,7 @@ def next_weights(histories: Mapping[str, LossHistory], weights: Mapping[str, flo
 
     What a set gets depends on its validation loss, and is a blend of four cases, so that nothing jumps:
 
-    - It falls. Whoever has fallen less than the others since the start is slow and goes up; whoever has fallen more
+    - It falls. Whoever has fallen less than the others since the first look is slow and goes up; whoever has fallen more
       learns easily and goes down.
     - It rises and the training loss does not fall (or the set was not drawn at all): the set is being forgotten
       and goes up.
