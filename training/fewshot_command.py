@@ -22,7 +22,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
                    help="windows a class (default 10 50 100)")
     p.add_argument("--per-snr", action="store_true", help="K windows a class and SNR label, as the paper for RML2016")
     p.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
-    p.add_argument("--steps", type=int, default=200, help="of each fine-tuning (default 200)")
+    p.add_argument("--steps", type=int, default=600, help="of each fine-tuning (default 600)")
     p.add_argument("--pool", type=int, default=2000, help="windows that those to train on are drawn from")
     p.add_argument("--validation", type=int, default=500, help="windows that choose the learning rates")
     p.add_argument("--test", type=int, default=2000, help="windows that are answered at the end")
