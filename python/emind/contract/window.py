@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 NORMALISATIONS = ("max_abs",)
 
@@ -45,9 +46,71 @@ class WindowSpec:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A quantity that a regression head tells: name, SI unit (empty for a count) and the range training normalised by.
+
+    The name is that of its Parquet column and of its entry in tags.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"parameter {self.name}: the range {self.low} to {self.high} is empty or not finite")
+
+
+RADAR_PARAMETERS = (
+    Parameter("num_pulses", "", 2.0, 6.0),
+    Parameter("pulse_width", "s", 10e-6, 16e-6),
+    Parameter("pri", "s", 17e-6, 23e-6),
+    Parameter("pulse_time_delay", "s", 1e-6, 10e-6),
+)
+"""What EMind asks of RadChar, with RadChar's ranges (section VI-C.2)."""
+
+
+@dataclass(frozen=True)
 class HeadSpec:
-    """A head's name, kind (``classification``) and what its outputs mean, in order."""
+    """A head's name, kind and what its outputs mean, in order.
+
+    ``classification``  a logit for each of ``labels``
+    ``anomaly``         logits of the two ``labels``, normal and anomalous, by the distance of the features to those of
+                        normal windows: to the nearest of ``centres`` points
+    ``regression``      logits of ``labels``, if there are any, then a normalised value for each of ``parameters``
+    ``reconstruction``  ``sources`` waveforms: 1 denoises, 2 separates. With ``skip`` the head sees the samples besides
+                        the features and corrects them; without, it is the paper's, which sees features only
+    """
 
     name: str
     kind: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    sources: int = 0
+    skip: bool = False
+    centres: int = 0
+
+    def __post_init__(self) -> None:
+        fault = {
+            "classification": "needs labels" if not self.labels else "",
+            "anomaly": "needs two labels and a centre" if len(self.labels) != 2 or self.centres < 1 else "",
+            "regression": "needs parameters" if not self.parameters else "",
+            "reconstruction": "needs a source" if self.sources < 1 else "",
+        }.get(self.kind, "")
+        if fault:
+            raise ValueError(f"head {self.name} of kind {self.kind} {fault}")
+        for names in (self.labels, [parameter.name for parameter in self.parameters]):
+            if len(set(names)) < len(names):
+                raise ValueError(f"head {self.name}: a name stands twice among {', '.join(names)}")
+
+    def to_dict(self) -> dict:
+        """As in a weights file: what a kind has no use for is left out."""
+        fields = asdict(self)
+        optional = ("parameters", "sources", "skip", "centres")
+        return {key: value for key, value in fields.items() if key not in optional or value}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> HeadSpec:
+        parameters = tuple(Parameter(**each) for each in fields.get("parameters", ()))
+        return cls(**{**fields, "labels": tuple(fields["labels"]), "parameters": parameters})

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +37,14 @@ def save_weights(
 ) -> None:
     """Write the weights file, under its final name only when it is whole.
 
-    ``calibration`` maps a head to ``{"temperature": float}``; ``training`` says how the weights were made
+    ``calibration`` maps a head to ``{"temperature": float}`` and, where it may answer ``unknown``, ``"unknown":
+    {"threshold": float}`` on :func:`~.heads.energy` beside it; ``training`` says how the weights were made
     (configuration, seed, data, code version); ``figures`` holds what was measured.
     """
     _save(path, model, {
         "architecture": model.encoder.config.to_dict(),
         "window": window.to_dict(),
-        "heads": [asdict(spec) for spec in model.specs.values()],
+        "heads": [spec.to_dict() for spec in model.specs.values()],
         "calibration": calibration,
         "training": training,
         "figures": figures,
@@ -94,7 +94,7 @@ def load_weights(path: str | Path) -> tuple[MultiHead, WindowSpec, dict]:
                          f"with `emind-train finetune --init {path}`")
 
     def build() -> MultiHead:
-        heads = {h["name"]: HeadSpec(h["name"], h["kind"], tuple(h["labels"])) for h in header["heads"]}
+        heads = {fields["name"]: HeadSpec.from_dict(fields) for fields in header["heads"]}
         unknown = [spec.kind for spec in heads.values() if spec.kind not in HEADS]
         if unknown:
             raise ValueError(f"unknown head kind {unknown[0]!r}")
