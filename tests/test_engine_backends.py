@@ -25,6 +25,7 @@ TOKENIZERS = {
     "released": {"patch": 16, "channels": "iq_envelope_phase", "spectral": True},
     "paper": {"patch": 8},
     "uneven": {"patch": 12, "channels": "iq_envelope_phase"},
+    "by sample": {"patch": 8, "channels": "iq_envelope_phase", "stem": "sample"},
 }
 
 
@@ -60,7 +61,8 @@ def raw(count, length=1024, seed=0):
     return (x * rng.uniform(1e-3, 1e3, (count, 1))).astype(np.complex64)
 
 
-@pytest.mark.parametrize(("tokenizer", "length"), [("released", 1024), ("paper", 512), ("uneven", 1000)])
+@pytest.mark.parametrize(("tokenizer", "length"), [
+    ("released", 1024), ("paper", 512), ("uneven", 1000), ("by sample", 128)])
 def test_openvino_in_float32_answers_as_torch_in_float32(tmp_path, tokenizer, length):
     where = save(tmp_path / "w.safetensors", tokenizer, length)
     windows = raw(11, length)

@@ -101,7 +101,9 @@ def test_positions_restart_at_the_same_value():
     assert torch.equal(positions(4, 16), positions(9, 16)[:4])
 
 
-@pytest.mark.parametrize("fields", [{"width": 130, "heads": 4}, {"width": 128, "heads": 2, "channels": "polar"}])
+@pytest.mark.parametrize("fields", [
+    {"width": 130, "heads": 4}, {"width": 128, "heads": 2, "channels": "polar"},
+    {"width": 128, "heads": 2, "stem": "wavelet"}])
 def test_a_configuration_that_cannot_be_built_is_refused(fields):
     with pytest.raises(ValueError):
         EncoderConfig(depth=1, **fields)

@@ -16,6 +16,7 @@ TOKENIZERS = [
     {"patch": 8},
     {"patch": 16, "channels": "iq_envelope_phase"},
     {"patch": 8, "channels": "iq_envelope_phase", "spectral": True},
+    {"patch": 8, "channels": "iq_envelope_phase", "stem": "sample"},
 ]
 ON_PROCESSORS = ["grouped", "masked", "flex"]
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -26,6 +26,10 @@ CHANNELS = {
     "iq": 2,  # I, Q: the paper's input
     "iq_envelope_phase": 5,  # I, Q, |x|, cosine and sine of the phase step from the sample before
 }
+STEMS = {
+    "linear": (),  # channels as they are: the paper's tokenizer
+    "sample": (64, 32),  # a small network on each sample by itself: where a symbol is one sample it decides
+}
 SPECTRUM = 1024  # transform length of the spectral tokens
 PIECE = 64  # values in a spectral token
 
@@ -42,10 +46,13 @@ class EncoderConfig:
     channels: str = "iq"
     spectral: bool = False
     dropout: float = 0.0
+    stem: str = "linear"
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
             raise ValueError(f"unknown channels {self.channels!r}; known: {', '.join(CHANNELS)}")
+        if self.stem not in STEMS:
+            raise ValueError(f"unknown stem {self.stem!r}; known: {', '.join(STEMS)}")
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"width {self.width} must be even and divisible by {self.heads} heads")
 
@@ -288,7 +295,10 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_layer = nn.Linear(config.patch * CHANNELS[config.channels], config.width)
+        widths = [CHANNELS[config.channels], *STEMS[config.stem]]
+        layers = [(nn.Linear(a, b), nn.GELU()) for a, b in zip(widths, widths[1:], strict=False)]
+        self.stem = nn.Sequential(*(part for layer in layers for part in layer)) if layers else None
+        self.patch_layer = nn.Linear(config.patch * widths[-1], config.width)
         self.class_token = nn.Parameter(torch.zeros(config.width))
         self.rate_token = RateToken(config.width)
         self.spectral_tokens = SpectralTokens(config.width) if config.spectral else None
@@ -302,13 +312,18 @@ class Encoder(nn.Module):
         batch, length, _ = iq_BL2.shape
         samples_BLC = sample_channels(iq_BL2, self.config.channels)
         fill = -length % self.config.patch
-        patches = functional.pad(samples_BLC, (0, 0, 0, fill)).reshape(batch, -1, self.patch_layer.in_features)
-        patches_BND = self.patch_layer(patches)
+        patches_BND = self.patch_tokens(functional.pad(samples_BLC, (0, 0, 0, fill)).unflatten(1, (-1, self.config.patch)))
         patches_BND = patches_BND + positions(patches_BND.shape[1], self.config.width, patches_BND.device)
         tokens = [self.class_token.expand(batch, 1, -1), self.rate_token(rate_B).unsqueeze(1), patches_BND]
         if self.spectral_tokens is not None:
             tokens.append(self.spectral_tokens(iq_BL2))
         return torch.cat(tokens, dim=1)
+
+    def patch_tokens(self, samples_NPC: Tensor) -> Tensor:
+        """Channels of patches' samples (..., N, P, C) to (..., N, D), without positions. A stem sees one sample."""
+        if self.stem is not None:
+            samples_NPC = self.stem(samples_NPC)
+        return self.patch_layer(samples_NPC.flatten(-2))
 
     def encode(self, tokens_BTD: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""

@@ -90,7 +90,7 @@ def packed_tokens(encoder: Encoder, batch: PackedBatch, patches: Patches, kept: 
     iq_NP2 = patches.iq(batch)
     number_K = patches.number_N[kept.index_K]
     samples_KPC = visible_channels(iq_NP2, kept, number_K, encoder.config.channels)
-    patches_KD = encoder.patch_layer(samples_KPC.flatten(1))
+    patches_KD = encoder.patch_tokens(samples_KPC)
     patches_KD = patches_KD + positions(int(patches.count_S[-1]), width, patches_KD.device)[number_K]
     rate_SD = encoder.rate_token(batch.rate_S[patches.order_S])
     parts = [encoder.class_token.expand(signals, -1), rate_SD, patches_KD]

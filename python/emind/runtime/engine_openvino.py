@@ -109,8 +109,8 @@ class _Graph(nn.Module):
         config = encoder.config
         samples_BLC = sample_channels(iq_BL2, config.channels)
         samples_BLC = nn.functional.pad(samples_BLC, (0, 0, 0, -iq_BL2.shape[1] % config.patch))
-        patches = samples_BLC.reshape(-1, len(self.positions_ND), encoder.patch_layer.in_features)
-        patches_BND = encoder.patch_layer(patches) + self.positions_ND
+        patches = samples_BLC.reshape(-1, len(self.positions_ND), config.patch, samples_BLC.shape[-1])
+        patches_BND = encoder.patch_tokens(patches) + self.positions_ND
         # Added to the rate token's zeros, the class token takes on the batch's size.
         class_BD = rate_token_BD * 0.0 + encoder.class_token
         tokens = [torch.stack([class_BD, rate_token_BD], dim=1), patches_BND]
