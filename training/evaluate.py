@@ -9,13 +9,14 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from emind.contract.vocabulary import FAMILIES, MODULATIONS, NOISE
 from emind.models.heads import MultiHead
 
 from .config import FinetuneConfig
 from .finetune import FAMILY_OF_LABEL, TEST_SEED, VALIDATION_SEED, family_scores, fixed_batches, predict
+from .measures import expected_calibration_error
 
 SNR_STEP_DB = 4.0
 
@@ -55,9 +56,7 @@ def figures_of(logits_NC: Tensor, label_N: Tensor, snr_N: np.ndarray, config: Fi
         "windows": len(label_N),
         "accuracy": round(multiclass_accuracy(picked, label_N, len(MODULATIONS), average="micro").item(), 4),
         "family_accuracy": _mean(right_family),
-        "expected_calibration_error": round(
-            multiclass_calibration_error(logits_NC.softmax(-1), label_N, len(MODULATIONS), n_bins=15).item(), 4
-        ),
+        "expected_calibration_error": round(expected_calibration_error(logits_NC.softmax(-1), label_N), 4),
         "by_snr": rows,
         "by_class": by_class,
         "family_confusion": confusion_matrix(true_family, family, labels=range(len(FAMILIES))).tolist(),

@@ -21,6 +21,7 @@ from emind.contract.errors import EMindError
 from emind.contract.vocabulary import FAMILIES, MODULATION_FAMILY, MODULATIONS
 from emind.contract.window import HeadSpec
 from emind.dsp.normalise import max_abs
+from emind.models import losses
 from emind.models.checkpoint import load_encoder
 from emind.models.emind import SIZES, Encoder
 from emind.models.heads import MultiHead
@@ -72,16 +73,13 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 def family_scores(logits_BC: Tensor) -> Tensor:
     """Log-probabilities of the families, (B, families): classes of one family add up."""
-    log_p = functional.log_softmax(logits_BC, dim=-1)
-    members = [log_p[:, FAMILY_OF_LABEL == k].logsumexp(-1) for k in range(len(FAMILIES))]
-    return torch.stack(members, dim=-1)
+    return losses.family_scores(logits_BC, FAMILY_OF_LABEL)
 
 
 def loss_of(logits_BC: Tensor, label_B: Tensor, config: FinetuneConfig) -> Tensor:
-    """Cross-entropy of the class, plus that of its family: a miss inside the family costs less."""
-    own = functional.cross_entropy(logits_BC, label_B, label_smoothing=config.optim.label_smoothing)
-    family = functional.nll_loss(family_scores(logits_BC), FAMILY_OF_LABEL[label_B])
-    return own + config.optim.family_weight * family
+    """Cross-entropy of the class, plus that of its family."""
+    o = config.optim
+    return losses.classification_loss(logits_BC, label_B, FAMILY_OF_LABEL, o.family_weight, o.label_smoothing)
 
 
 def learning_rate(step: int, config: FinetuneConfig) -> float:
