@@ -15,6 +15,8 @@ COMMANDS = (
     ("classify", "name the signals in a recording", "emind classify capture.sigmf-meta --json answers.jsonl"),
     ("record", "record labelled samples from a USRP or a recording",
      "emind record take --freq 868.3e6 --rate 1e6 --seconds 10 --label modulation=LoRa"),
+    ("live", "name what a radio receives while it comes",
+     "emind live --args addr=192.168.10.2 --freq 868.3e6 --gain auto"),
     ("doctor", "tell what is installed, what is wrong and how to mend it", "emind doctor"),
     ("bench", "measure speed on this machine", "emind bench realtime --seconds 5"),
     ("weights", "list weights files and show what one holds", "emind weights show emind-nano"),

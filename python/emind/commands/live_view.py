@@ -1,0 +1,333 @@
+"""What `emind live` shows: a table that renews itself, lines, or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+
+from ..contract.errors import EMindError
+from .classify import MAIN_HEAD, NOISE_FAMILY, _hz
+from .live_process import read_lines
+from .live_source import AUTO
+
+KEYS = "q quit   left/right frequency   up/down gain   a automatic gain   f type a frequency (MHz)"
+_ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left",
+           "\x1bOA": "up", "\x1bOB": "down", "\x1bOC": "right", "\x1bOD": "left"}
+_TEXTS = {
+    "opened": "{device} {serial} open: {freq:.10g} Hz, {rate:g} samples a second, gain {gain}",
+    "reopened": "{device} {serial} is back after {after_s} s: {freq:.10g} Hz, {rate:g} samples a second",
+    "overflow": "overflow at sample {sample}: {reason}; {advice}",
+    "gap": "{samples_lost} samples are missing before sample {sample}",
+    "silent": "no samples for {after_ms} ms after sample {sample}",
+    "restart": "the stream was started again ({restarts})",
+    "resumed": "samples come again from sample {sample}",
+    "lost": "device lost: {text}; it is looked for",
+    "set": "set: {freq:.10g} Hz, {rate:g} samples a second, gain {gain}, antenna {antenna}",
+    "gain": "automatic gain: {gain:g} dB",
+    "refused": "refused: {text}",
+    "remark": "{text}",
+    "recording_ended": "the recording has ended: {text}",
+}
+
+
+def text_of(event: dict) -> str:
+    """An event as a line."""
+    try:
+        return _TEXTS[event["event"]].format(**event)
+    except (KeyError, ValueError, TypeError):  # a recording has neither frequency nor gain
+        return ", ".join(f"{key} {value}" for key, value in event.items() if value not in (None, ""))
+
+
+def make_output(options, settings: dict, inbox) -> Output:
+    """JSON where asked for, the table on a terminal, else lines."""
+    if options.json is not None:
+        return JsonOutput(options.json)
+    terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+    return View(settings, inbox) if terminal and not options.lines else Lines()
+
+
+class Output(AbstractContextManager):
+    """What a run tells goes here."""
+
+    def answers(self, items: list[dict]) -> None:
+        """Windows that were answered, in order."""
+
+    def event(self, event: dict) -> None:
+        """Something happened."""
+
+    def statistics(self, summary: dict) -> None:
+        """The counts so far, twice a second."""
+
+    def summary(self, summary: dict) -> None:
+        """The counts at the end."""
+
+    def log(self, text: str) -> None:
+        """A line of the driver or of GNU Radio."""
+        print(text, file=sys.stderr)
+
+    def tick(self) -> None:
+        """Called ten times a second or more often."""
+
+    def keys(self, text: str) -> list[dict]:
+        """What keys that were pressed ask for."""
+        return []
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
+class JsonOutput(Output):
+    """One JSON object a line: an answer, or an event, which has an entry ``event``; the last one is ``summary``."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
+        except OSError as fault:
+            raise EMindError(f"{path}: cannot be written ({fault.strerror})") from None
+        self._path = path
+
+    def __exit__(self, *_) -> None:
+        if self._path != "-":
+            self._file.close()
+
+    def _write(self, items: list[dict]) -> None:
+        try:
+            self._file.write("".join(json.dumps(item) + "\n" for item in items))
+            self._file.flush()
+        except OSError as fault:
+            if isinstance(fault, BrokenPipeError):
+                raise
+            raise EMindError(f"{self._path}: cannot be written ({fault.strerror})") from None
+
+    def answers(self, items: list[dict]) -> None:
+        self._write(items)
+
+    def event(self, event: dict) -> None:
+        self._write([event])
+        print(f"emind: {text_of(event)}", file=sys.stderr)
+
+    def summary(self, summary: dict) -> None:
+        self._write([{"event": "summary", **summary}])
+
+
+def _line_of(group: list[dict]) -> str:
+    first, head = group[0], group[0][MAIN_HEAD]
+    snrs = [item["snr_db"] for item in group if item["snr_db"] is not None]
+    confidence = sum(item[MAIN_HEAD]["confidence"] for item in group) / len(group)
+    snr = f"{sum(snrs) / len(snrs):5.1f} dB" if snrs else "      - "
+    freq = "" if first["rx_freq"] is None else f"{first['rx_freq'] / 1e6:11.4f} MHz"
+    channel = f"  channel {first['channel']}" if "channel" in first else ""
+    return (f"{first['time_s']:10.4f} s  {freq}  {head['label']:<14} {head['family']:<8} {confidence:.2f}  {snr}  "
+            f"{len(group)} windows{channel}")
+
+
+class Lines(Output):
+    """A line for windows in a row with one label; events and the counts on standard error."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, list[dict]] = {}
+
+    def answers(self, items: list[dict]) -> None:
+        for item in items:
+            if MAIN_HEAD not in item:
+                continue
+            group = self._groups.setdefault(item.get("channel", 0), [])
+            if group and (group[0][MAIN_HEAD]["label"] != item[MAIN_HEAD]["label"]
+                          or group[0]["rx_freq"] != item["rx_freq"]):
+                print(_line_of(group))
+                group.clear()
+            group.append(item)
+        sys.stdout.flush()
+
+    def event(self, event: dict) -> None:
+        print(f"emind: {text_of(event)}", file=sys.stderr)
+
+    def summary(self, summary: dict) -> None:
+        for group in self._groups.values():
+            if group:
+                print(_line_of(group))
+        sys.stdout.flush()
+        print(f"emind: {counts_text(summary)}", file=sys.stderr)
+        for name in summary.get("recording", {}).get("files", []):
+            print(name)
+
+
+def counts_text(summary: dict) -> str:
+    """The counts in one line."""
+    coverage = "-" if summary["coverage"] is None else f"{100 * summary['coverage']:.1f} %"
+    return (f"{summary['seconds']:.1f} s, {summary['samples']:,} samples; windows: {summary['windows_seen']:,} seen, "
+            f"{summary['windows_inferred']:,} inferred, {summary['windows_gated']:,} gated, "
+            f"{summary['windows_skipped']:,} skipped ({coverage} answered); {summary['overflows']} overflows, "
+            f"{summary['gaps']} gaps, {summary['restarts']} restarts, {summary['reopenings']} reopenings")
+
+
+class View(Output):
+    """A table on the terminal: what is heard, the last answers, the counts and what happened; obeys keys."""
+
+    def __init__(self, settings: dict, inbox, console=None) -> None:
+        from rich.console import Console
+
+        self._settings, self._inbox = settings, inbox
+        self._console = console or Console()
+        self._recent: deque[dict] = deque(maxlen=4000)
+        self._runs: deque[list] = deque(maxlen=8)  # label, family, windows, sum of confidences, newest answer
+        self._messages: deque[str] = deque(maxlen=6)
+        self._told = self._counts = None
+        self._typed: str | None = None
+        self._due = 0.0
+        self._open = False
+
+    def __enter__(self) -> View:
+        from rich.live import Live
+
+        self._open = True
+        if sys.stdin is not None and sys.stdin.isatty():
+            import termios
+            import tty
+
+            number = sys.stdin.fileno()
+            self._terminal = number, termios.tcgetattr(number)
+            tty.setcbreak(number)
+            read_lines(number, self._inbox, "keys", lambda: self._open)
+        else:
+            self._terminal = None
+        self._live = Live(self.renderable(), console=self._console, auto_refresh=False, transient=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open = False
+        self._live.stop()
+        if self._terminal:
+            import termios
+
+            termios.tcsetattr(self._terminal[0], termios.TCSADRAIN, self._terminal[1])
+
+    def answers(self, items: list[dict]) -> None:
+        for item in items:
+            head = item.get(MAIN_HEAD)
+            if head is None:
+                continue
+            self._recent.append(item)
+            if not self._runs or self._runs[-1][0] != head["label"]:
+                self._runs.append([head["label"], head["family"], 0, 0.0, item])
+            run = self._runs[-1]
+            run[2] += 1
+            run[3] += head["confidence"]
+            run[4] = item
+
+    def event(self, event: dict) -> None:
+        if event["event"] in ("opened", "reopened"):
+            self._told = dict(event)
+        elif event["event"] in ("set", "gain") and self._told:
+            self._told.update({key: value for key, value in event.items() if key != "event"})
+        if event["event"] != "gain":
+            self._messages.append(text_of(event))
+
+    def statistics(self, summary: dict) -> None:
+        self._counts = summary
+
+    def log(self, text: str) -> None:
+        if text.startswith("["):
+            self._messages.append(text)
+
+    def summary(self, summary: dict) -> None:
+        self._counts = summary
+        self._live.update(self.renderable(), refresh=True)
+        self._live.stop()
+        self._console.print(counts_text(summary))
+        for name in summary.get("recording", {}).get("files", []):
+            self._console.print(name)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + 0.25
+            self._live.update(self.renderable(), refresh=True)
+
+    def keys(self, text: str) -> list[dict]:
+        """Commands for the keys in ``text``, which may be several."""
+        out: list[dict] = []
+        while text:
+            arrow = next((key for key in _ARROWS if text.startswith(key)), None)
+            key, text = (_ARROWS[arrow], text[len(arrow):]) if arrow else (text[0], text[1:])
+            command = self._key(key)
+            if command:
+                out.append(command)
+        return out
+
+    def _key(self, key: str) -> dict | None:
+        told = self._told or {}
+        if self._typed is not None:  # a number is being typed
+            if key in "0123456789.":
+                self._typed += key
+            elif key in ("\x7f", "\b"):
+                self._typed = self._typed[:-1]
+            else:
+                typed, self._typed = self._typed, None
+                try:
+                    return {"freq": float(typed) * 1e6} if key in "\r\n" else None
+                except ValueError:
+                    return None
+            return None
+        if key == "q":
+            return {"stop": True}
+        if key == "f":
+            self._typed = ""
+        elif key == "a":
+            return {"gain": told.get("gain") or 0.0} if told.get("automatic_gain") else {"gain": AUTO}
+        elif key in ("left", "right") and told.get("freq"):
+            return {"freq": told["freq"] + told["rate"] / 4 * (1 if key == "right" else -1)}
+        elif key in ("up", "down") and told.get("gain") is not None:
+            return {"gain": told["gain"] + (1.0 if key == "up" else -1.0)}
+        return None
+
+    def renderable(self):
+        """The whole picture, from what has come so far."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        told = self._told
+        if told is None:
+            title = "opening ..."
+        else:
+            freq = "" if told.get("freq") is None else f"   {told['freq'] / 1e6:.6f} MHz"
+            gain = "" if told.get("gain") is None else \
+                f"   gain {told['gain']:g} dB" + (" (automatic)" if told.get("automatic_gain") else "")
+            title = f"{told['device']} {told['serial']}{freq}   {_hz(told['rate'], 'S/s')}{gain}"
+        heard = Table(title=title, title_justify="left", title_style="bold", expand=False)
+        for name, justify in (("heard", "left"), ("family", "left"), ("share", "right"), ("confidence", "right"),
+                              ("SNR (dB)", "right")):
+            heard.add_column(name, justify=justify)
+        labels: dict[str, list[dict]] = {}
+        for item in self._recent:
+            labels.setdefault(item[MAIN_HEAD]["label"], []).append(item)
+        for label, items in sorted(labels.items(), key=lambda pair: -len(pair[1]))[:6]:
+            snrs = [item["snr_db"] for item in items if item["snr_db"] is not None]
+            family = items[0][MAIN_HEAD]["family"]
+            heard.add_row(label, family, f"{100 * len(items) / len(self._recent):.0f} %",
+                          f"{sum(i[MAIN_HEAD]['confidence'] for i in items) / len(items):.2f}",
+                          f"{sum(snrs) / len(snrs):.1f}" if snrs else "-",
+                          style="dim" if family == NOISE_FAMILY else None)
+        last = Table(title="last answers", title_justify="left")
+        for name in ("at (s)", "windows", "modulation", "confidence", "SNR (dB)"):
+            last.add_column(name, justify="left" if name == "modulation" else "right")
+        for label, family, windows, confidences, item in reversed(self._runs):
+            last.add_row(f"{item['time_s']:.3f}", str(windows), label, f"{confidences / windows:.2f}",
+                         "-" if item["snr_db"] is None else f"{item['snr_db']:.1f}",
+                         style="dim" if family == NOISE_FAMILY else None)
+        parts = [heard, last]
+        if self._counts:
+            parts.append(Text(counts_text(self._counts)))
+            if self._counts["latency_ms_p50"] is not None:
+                parts.append(Text(f"latency {self._counts['latency_ms_p50']:.0f} ms (half of the windows), "
+                                  f"{self._counts['latency_ms_p99']:.0f} ms (99 of 100)   "
+                                  f"{self._counts['weights']} on {self._counts['backend']}"))
+        parts += [Text(message, style="yellow") for message in self._messages]
+        parts.append(Text(KEYS if self._typed is None else f"frequency in MHz: {self._typed}_", style="dim"))
+        return Group(*parts)
