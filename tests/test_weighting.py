@@ -32,10 +32,15 @@ def test_sets_that_learn_alike_keep_equal_weights():
     assert after(updates=5) == {"a": 1.0, "b": 1.0, "c": 1.0}
 
 
-def test_a_slow_set_goes_up_and_an_easy_one_down():
-    weights = after(slow=LossHistory(falling(0.04), falling(0.04)), easy=LossHistory(falling(0.4), falling(0.4)))
+def test_a_slow_set_goes_up_and_an_easy_one_down_once_it_is_learned():
+    fast = falling(0.4)
+    learned = fast[:4] + [fast[3]] * (LOOKS - 4)
+    slow = LossHistory(falling(0.04), falling(0.04))
+    weights = after(slow=slow, easy=LossHistory(learned, learned))
     assert weights["easy"] < weights["a"] < weights["slow"]
     assert weights["easy"] < 1 < weights["slow"]
+    still_learning = after(slow=slow, fast=LossHistory(fast, fast))
+    assert still_learning["fast"] == still_learning["a"] < still_learning["slow"]
 
 
 def test_the_level_of_a_loss_does_not_matter():

@@ -85,7 +85,7 @@ def _score(history: LossHistory, fall: float, typical: float) -> float:
     learning = max(0.0, -math.tanh(train_slope / STEEP)) if math.isfinite(train_slope) else 0.0
     falling, rising, still = max(0.0, -trend), max(0.0, trend), 1 - abs(trend)
     scale = max(typical, STEEP)
-    behind = min(1.0, max(-1.0, (typical - fall) / scale))
+    behind = min(1.0, max(0.0, (typical - fall) / scale))
     learned = min(1.0, max(0.0, fall / scale))
     return falling * behind + rising * (1 - 2 * learning) - 0.5 * still * learned
 
