@@ -13,6 +13,7 @@ DEFAULT_RATE = 1e6
 DEFAULT_FREQ = 433.92e6
 RATE_TOLERANCE = 0.01  # of the rate: a device that is further away from what was asked cannot do it
 FREQ_TOLERANCE_HZ = 1e3
+ANSWER_TRIES = 3
 AUTO = "auto"
 
 
@@ -212,10 +213,12 @@ class UhdSource:
 
     def alive(self) -> bool:
         """Whether it answers, and has not been switched off and on since it was opened."""
-        try:
-            return abs(self.time_now() - time.monotonic() - self._clock_offset) < 2.0
-        except RuntimeError:
-            return False
+        for _ in range(ANSWER_TRIES):  # half a second each: a busy computer may be late
+            try:
+                return abs(self.time_now() - time.monotonic() - self._clock_offset) < 2.0
+            except RuntimeError:
+                continue
+        return False
 
     def restart(self) -> None:
         """Start a stream that has halted; the driver does not do so."""
