@@ -18,6 +18,7 @@ from . import (
     bench_masking,
     bench_packing,
     bench_step,
+    compare_command,
     dataset,
     fewshot_command,
     pretrain_command,
@@ -52,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
         "fewshot", help="measure what pretraining is worth: few labels, against random first weights",
         description=fewshot_command.__doc__)
     fewshot_command.add_arguments(w)
+    compare_command.add_arguments(commands.add_parser(
+        "compare", help="train several models on the same windows of one set, and measure them alike",
+        description=compare_command.__doc__))
     e = commands.add_parser(
         "evaluate",
         help="measure a weights file on generated test windows",

@@ -311,8 +311,8 @@ class Encoder(nn.Module):
         """(B, L, 2) normalised IQ and (B,) Hz to (B, T, D). The last patch is zero-filled where P does not divide L."""
         batch, length, _ = iq_BL2.shape
         samples_BLC = sample_channels(iq_BL2, self.config.channels)
-        fill = -length % self.config.patch
-        patches_BND = self.patch_tokens(functional.pad(samples_BLC, (0, 0, 0, fill)).unflatten(1, (-1, self.config.patch)))
+        samples_BLC = functional.pad(samples_BLC, (0, 0, 0, -length % self.config.patch))
+        patches_BND = self.patch_tokens(samples_BLC.unflatten(1, (-1, self.config.patch)))
         patches_BND = patches_BND + positions(patches_BND.shape[1], self.config.width, patches_BND.device)
         tokens = [self.class_token.expand(batch, 1, -1), self.rate_token(rate_B).unsqueeze(1), patches_BND]
         if self.spectral_tokens is not None:

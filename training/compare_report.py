@@ -1,0 +1,100 @@
+"""What a comparison gives: one JSON, a table, and accuracy over SNR as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .ceiling import RANGE_DB, read_ceiling
+from .compare import AWGN7
+
+# Figures that others printed, mean over SNR in percent, each on the original set. Sets of ours that were made again
+# from a description have the suffix "-regen" and other windows.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "AWGN-7": {"PET-CGDNN": 54.3},
+    "RML2016.10A": {"EMind": 62.51, "SpectrumFM": 63.72, "IQFormer": 64.19, "KAN-Fourier-RC, an ensemble": 66.33},
+    "RadChar": {"EMind": 88.49},
+}
+PUBLISHED_DISTANCE = {"AWGN-7": {"PET-CGDNN": 6.4}}
+
+
+def summary(results: list[dict], order: list[str]) -> list[dict]:
+    """Mean and deviation over the seeds of each model, the best first; models without a result are left out."""
+    rows = []
+    for name in order:
+        own = [one for one in results if one["model"] == name]
+        if not own:
+            continue
+        accuracy = [one["test"]["accuracy"] for one in own]
+        row = {
+            "model": name, "parameters": own[0]["parameters"], "seeds": [one["seed"] for one in own],
+            "epochs": max(one["epochs"] for one in own), "training_windows": own[0]["training_windows"],
+            "validation_accuracy": float(np.mean([one["validation_accuracy"] for one in own])),
+            "accuracy": float(np.mean(accuracy)),
+            "deviation": float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else None,
+            "windows_a_second": float(np.mean([one["windows_a_second"] for one in own])),
+            "by_snr": np.mean([one["test"]["by_snr"] for one in own], axis=0).tolist(),
+        }  # fmt: skip
+        if "distance_to_ceiling_points" in own[0]["test"]:
+            row["distance_to_ceiling_points"] = float(
+                np.mean([one["test"]["distance_to_ceiling_points"] for one in own]))
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["accuracy"])
+
+
+def published(set_name: str) -> dict[str, float]:
+    return PUBLISHED.get(set_name.removesuffix("-regen"), {})
+
+
+def table(rows: list[dict], set_name: str, test_windows: int) -> str:
+    """Markdown: our models, then what others printed."""
+    ceiling = any("distance_to_ceiling_points" in row for row in rows)
+    head = ["model", "parameters", "seeds", "training windows", "epochs", "validation, %", "test, mean over SNR, %"]
+    head += ["points below the ceiling"] if ceiling else []
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        spread = f" ± {100 * row['deviation']:.2f}" if row["deviation"] is not None else ""
+        cells = [row["model"], f"{row['parameters']:,}", str(len(row["seeds"])), f"{row['training_windows']:,}",
+                 str(row["epochs"]), f"{100 * row['validation_accuracy']:.2f}", f"{100 * row['accuracy']:.2f}{spread}"]
+        cells += [f"{row['distance_to_ceiling_points']:.2f}"] if ceiling else []
+        lines.append("| " + " | ".join(cells) + " |")
+    for name, figure in published(set_name).items():
+        cells = [f"{name}, as published", "", "", "", "", "", f"{figure:.2f}"]
+        if ceiling:
+            distance = PUBLISHED_DISTANCE.get(set_name, {}).get(name)
+            cells.append("" if distance is None else f"{distance:.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"{test_windows:,} test windows of {set_name}, read once after each model's training; what was "
+              "trained, and for how long, was chosen on validation."]
+    if ceiling:
+        lines.append(f"Distance to the Bayes ceiling: mean from {RANGE_DB[0]:g} to {RANGE_DB[1]:g} dB.")
+    if set_name.endswith("-regen") and published(set_name):
+        lines.append(f"The published figures are of the original {set_name.removesuffix('-regen')}; ours is made again "
+                     "from its recipe and has other windows.")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: Path, rows: list[dict], set_name: str) -> None:
+    """Accuracy over SNR: a line a model, published means dashed, for AWGN-7 the ceiling."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8.0, 4.6), layout="constrained")
+    if set_name == AWGN7:
+        ceiling = read_ceiling()
+        axes.plot(list(ceiling), list(ceiling.values()), "k-", linewidth=2, label="Bayes ceiling")
+    for row in rows:
+        snr, accuracy = np.array(row["by_snr"]).T
+        axes.plot(snr, accuracy, "o-", markersize=3, label=f"{row['model']} ({100 * row['accuracy']:.2f})")
+    for name, value in published(set_name).items():
+        axes.axhline(value / 100, linestyle=":", linewidth=1, color="grey")
+        axes.annotate(f"{name}, published mean {value:g}", (0.01, value / 100), fontsize=7,
+                      xycoords=("axes fraction", "data"), va="bottom")
+    axes.set(xlabel="SNR label, dB", ylabel="share right", ylim=(0, 1), title=set_name)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
