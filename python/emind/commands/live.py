@@ -103,7 +103,8 @@ def live_settings(options: argparse.Namespace) -> dict:
         "wait_for_device": False, "channels": channels}
     if options.file:
         if options.args or options.soapy or options.freq is not None or options.gain is not None or channels != [0]:
-            raise UsageError("--args, --soapy, --freq, --gain and --channels are for a radio: leave them out with --file")
+            raise UsageError("--args, --soapy, --freq, --gain and --channels are for a radio: leave them out with "
+                             "--file")
         recording = open_recording(options.file, options.format, options.rate)
         return common | {"kind": "file", "file": options.file, "format": options.format, "file_rate": options.rate,
                          "rate": recording.rate, "freq": recording.center, "gain": None}
@@ -122,7 +123,8 @@ def parse_command(text: str) -> dict:
     except ValueError:
         command = None
     if not isinstance(command, dict) or not command:
-        raise UsageError(f'a command is a JSON object such as {{"freq": 868.3e6, "gain": 30}}, not {text.strip()[:60]!r}')
+        raise UsageError('a command is a JSON object such as {"freq": 868.3e6, "gain": 30}, '
+                         f"not {text.strip()[:60]!r}")
     unknown = command.keys() - set(SETTINGS)
     if unknown:
         raise UsageError(f"a command holds {', '.join(SETTINGS)}, not {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""The flowgraph of `emind live`: a source, and behind each channel a watch, a receiver and, if asked for, a recorder."""
+"""The flowgraph of `emind live`: a source, and behind each channel a watch, a receiver and, if wanted, a recorder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .record import UHD_SCALE
 
 
 class live_flowgraph(recording_flowgraph):
-    """Top block. ``watches``, ``receivers``, ``mailboxes`` and ``recorders`` have one entry a channel (the last may be empty)."""
+    """Top block. ``watches``, ``receivers``, ``mailboxes`` and ``recorders``: one a channel, the last may be empty."""
 
     def __init__(self) -> None:
         gr.top_block.__init__(self, "emind live", catch_exceptions=True)
@@ -57,7 +57,8 @@ def of_radio(settings: dict, engine, source) -> live_flowgraph:
     graph = live_flowgraph()
     graph.source = source.block
     state = source.state()
-    graph._attach(settings, engine, [(source.block, number) for number in source.channels], state["rate"], state["freq"])
+    outputs = [(source.block, number) for number in source.channels]
+    graph._attach(settings, engine, outputs, state["rate"], state["freq"])
     if source.block.has_msg_port(pmt.intern("async_msgs")):
         graph.msg_connect(source.block, "async_msgs", graph.mailboxes[0], "async_msgs")
     return graph

@@ -30,17 +30,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     radio = parser.add_argument_group("radio")
     radio.add_argument("--args", default="", metavar="ARGS", help="device address, such as addr=192.168.10.2 or "
                                                                    "serial=30AD123 (default: the first USRP found)")
-    radio.add_argument("--soapy", metavar="DRIVER", help="a SoapySDR device instead of a USRP, such as rtlsdr or "
-                                                         "driver=hackrf,serial=1")
+    radio.add_argument("--soapy", metavar="DRIVER",
+                       help="a SoapySDR device instead of a USRP, such as rtlsdr or driver=hackrf,serial=1")
     radio.add_argument("--rate", type=float, metavar="HZ", help=f"samples a second (default: {DEFAULT_RATE:g})")
     radio.add_argument("--gain", default=None, metavar="DB",
                        help="gain, or auto: set by the level of the samples (default: the middle of what there is)")
     radio.add_argument("--antenna", metavar="NAME", help="antenna connector, such as RX2")
     radio.add_argument("--subdev", metavar="SPEC", help="subdevice, such as A:0, or 'A:0 B:0' for two channels")
-    radio.add_argument("--rf-bandwidth", type=float, metavar="HZ", help="width of the analogue filter, where it has one")
+    radio.add_argument("--rf-bandwidth", type=float, metavar="HZ", help="width of the analogue filter")
     radio.add_argument("--clock-source", metavar="NAME", help="reference clock: internal, external, gpsdo, mimo")
-    radio.add_argument("--time-source", metavar="NAME", help="pulse per second: external, gpsdo, mimo. The device's "
-                                                             "time is set to this computer's, at a pulse if there is one")
+    radio.add_argument("--time-source", metavar="NAME",
+                       help="pulse per second: external, gpsdo, mimo. The device's time is set to this computer's, at a "
+                            "pulse if there is one")
 
 
 def source_settings(options: argparse.Namespace) -> dict:
@@ -241,7 +242,7 @@ class SoapySource:
         try:
             from gnuradio import soapy
         except ImportError as fault:
-            raise EMindError(f"gr-soapy cannot be used here ({fault}); on Debian it is in the package gnuradio") from None
+            raise EMindError(f"gr-soapy cannot be used here ({fault}); on Debian it is in gnuradio") from None
         driver = settings["args"] if "=" in settings["args"] else f"driver={settings['args']}"
         count = len(settings["channels"])
         self.channels, self.remarks = range(count), []
@@ -295,8 +296,8 @@ class SoapySource:
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a recording instead of a radio")
-    group.add_argument("--file", metavar="RECORDING", help="a .sigmf-meta file, or a raw file with --format and --rate; "
-                                                           "played at its own rate")
+    group.add_argument("--file", metavar="RECORDING",
+                       help="a .sigmf-meta file, or a raw file with --format and --rate; played at its own rate")
     group.add_argument("--format", metavar="NAME", help=f"sample format of a raw file: {', '.join(FORMATS)}")
 
 

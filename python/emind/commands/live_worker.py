@@ -321,7 +321,8 @@ class Radio:
             time.sleep(TICK_S)  # messages that are on their way to the mailbox
         self._report(final=True)
         if error is not None:
-            self.outlet.send("error", text=f"the engine failed: {type(error).__name__}: {error}", status=1, absent=False)
+            text = f"the engine failed: {type(error).__name__}: {error}"
+            self.outlet.send("error", text=text, status=1, absent=False)
         self.outlet.send("ended")
         closer = threading.Thread(target=self._let_go, daemon=True)
         closer.start()

@@ -1,11 +1,10 @@
-"""The radio's side of `emind scan`: for each frequency tune, wait until it holds, take samples, and name what is there."""
+"""The radio's side of `emind scan`: at each frequency tune, wait until it holds, take samples, name what is there."""
 
 from __future__ import annotations
 
 import math
 import queue
 import threading
-import time
 
 import numpy as np
 import pmt
@@ -13,6 +12,7 @@ from gnuradio import gr
 
 from ..contract import tags
 from ..contract.errors import EMindError
+from ..contract.vocabulary import family_of
 from ..dsp.band import plan_tuning
 from ..dsp.framing import Continuity, Moment
 from ..dsp.occupancy import Occupied, find_signals, tuned
@@ -55,7 +55,6 @@ class capture(gr.sync_block):
         """The stretch once it is whole, None where it is not within so many seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._wanted is not None and self._held >= self._wanted, within):
-                self._wanted = None
                 return None
             self._wanted = None
             return np.concatenate(self._parts)
@@ -123,7 +122,7 @@ class ScanFailed(EMindError):
 def scan(settings: dict, outlet, commands: queue.Queue) -> int:
     """All steps, told one by one; exit status."""
     try:
-        from ..runtime.engine import ready_engine
+        from ..runtime.engine import ready_engine  # torch comes in here
 
         engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"])
         source = open_source(settings | {"freq": settings["steps"][0]})
@@ -177,13 +176,9 @@ def _listen(source, taking: capture, freq: float, rate: float, settings: dict) -
         taking.begin(count, source.state()["freq"], after, round(settings["settle_s"] * rate))
         if source.has_time:
             source.request_tag()  # the frequency as it is, with the time, whatever was tagged before
-        end = time.monotonic() + 3 * count / rate + settings["settle_s"] + 2.0
-        while time.monotonic() < end:
-            samples = taking.finished(0.2)
-            if samples is not None:
-                return samples, taking.start_time, attempt + taking.gaps
-            if taking._wanted is None:
-                taking._wanted = count
+        samples = taking.finished(3 * count / rate + settings["settle_s"] + 2.0)
+        if samples is not None:
+            return samples, taking.start_time, attempt + taking.gaps
         if source.has_time and source.alive():
             source.restart()  # an overflow halts some devices
     raise ScanFailed(f"no {dwell:g} s without a gap came at {freq / 1e6:g} MHz in {MOST_TRIES} tries: lower --rate or "
@@ -211,8 +206,6 @@ def describe(found: Occupied, samples: np.ndarray, rate: float, center: float, e
             best = int(mean.argmax())
             out[name] = {"label": head.labels[best]}
             if name == MAIN_HEAD:
-                from ..contract.vocabulary import family_of
-
                 out[name]["family"] = family_of(head.labels[best])
             out[name]["confidence"] = round(float(mean[best]), 4)
     return out
