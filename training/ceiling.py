@@ -1,8 +1,9 @@
 """AWGN-7: the likelihood of its seven classes, what the best classifier reaches, and the distance to it.
 
 The likelihood is that of the generator with its carrier phase known: the points of a modulation lie where they lie, and
-CPFSK starts at the phase zero. Who does not know the phase has a lower ceiling: at -6 dB by 13 points. So windows must
-not be turned by any angle in training, only by what leaves every class as it is (half a turn).
+CPFSK starts at the phase zero. Who does not know the phase has a lower ceiling (`python -m emind_training.ceiling`
+prints both). So windows must not be turned by any angle in training, only by what leaves every class as it is: half a
+turn.
 
 A clean window's mean is taken away and its power made one, which moves its points a little; the likelihood leaves that
 out. The published ceiling is kept in ``configs/awgn7-bayes-ceiling.csv``.
@@ -65,8 +66,12 @@ def log_likelihood(iq_NL: np.ndarray, snr_db: float) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def bayes_accuracy(snr_db: float, windows: int, seed: int = 0) -> float:
-    """Share of ``windows`` a class, drawn as AWGN-7 draws them, that the largest likelihood names rightly."""
+def bayes_accuracy(snr_db: float, windows: int, seed: int = 0, angles: int = 0) -> float:
+    """Share of ``windows`` a class, drawn as AWGN-7 draws them, that the largest likelihood names rightly.
+
+    ``angles``: 0 where the carrier's phase is known; else windows are turned by any angle, and the likelihood is the
+    mean over so many angles.
+    """
     rng = np.random.default_rng([seed, 7])
     right = 0
     for number, name in enumerate(SEVEN):
@@ -74,7 +79,11 @@ def bayes_accuracy(snr_db: float, windows: int, seed: int = 0) -> float:
         clean -= clean.mean(axis=1, keepdims=True)
         clean /= np.sqrt(np.mean(np.abs(clean) ** 2, axis=1, keepdims=True))
         noisy = clean + complex_noise(rng, windows * LENGTH, db(-snr_db)).reshape(windows, LENGTH)
-        right += int((log_likelihood(noisy, snr_db).argmax(axis=1) == number).sum())
+        if angles:
+            noisy = noisy * np.exp(2j * np.pi * rng.random((windows, 1)))
+        turns = np.exp(2j * np.pi * np.arange(max(1, angles)) / max(1, angles))
+        likelihood = np.stack([log_likelihood(noisy * turn, snr_db) for turn in turns], axis=-1)
+        right += int((_log_mean_exp(likelihood).argmax(axis=1) == number).sum())
     return right / (windows * len(SEVEN))
 
 
@@ -97,3 +106,18 @@ def _cpfsk(iq_NL: np.ndarray, noise: float) -> np.ndarray:
 def _log_mean_exp(values: np.ndarray) -> np.ndarray:
     top = values.max(axis=-1, keepdims=True)
     return (top + np.log(np.mean(np.exp(values - top), axis=-1, keepdims=True)))[..., 0]
+
+
+def main() -> None:
+    """What the likelihood reaches by itself, with the phase and without, beside the published ceiling."""
+    windows, angles = 60, 48
+    print(f"{windows} windows a class; without the phase: mean over {angles} angles")
+    print("| SNR, dB | published | phase known | phase unknown |\n|---|---|---|---|")
+    for snr, published in read_ceiling().items():
+        if RANGE_DB[0] <= snr <= RANGE_DB[1]:
+            known, unknown = bayes_accuracy(snr, windows), bayes_accuracy(snr, windows, angles=angles)
+            print(f"| {snr:g} | {published:.3f} | {known:.3f} | {unknown:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
