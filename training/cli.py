@@ -9,8 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from emind.contract.errors import EMindError, UsageError
-from emind.contract.window import WindowSpec
+from emind.contract.errors import EMindError
 
 from . import (
     bench_generate,
@@ -21,31 +20,17 @@ from . import (
     compare_command,
     dataset,
     fewshot_command,
+    finetune_command,
     pretrain_command,
 )
 from .sources import command as import_command
-
-DATA = "the air set of `training/synthesis/air.py`, drawn while training"
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="emind-train", description="Train and measure the weights that gr-emind loads.")
     commands = p.add_subparsers(dest="command", required=True)
-    f = commands.add_parser(
-        "finetune",
-        help="train an encoder with its heads",
-        epilog="example: emind-train finetune --task modulation --config training/configs/nano-air.toml "
-        "--out python/emind/weights/emind-nano.safetensors",
-        description="Train on generated windows and write a weights file, its card and its plot.",
-    )
-    f.add_argument("--task", choices=["modulation"], default="modulation", help="what the head answers")
-    f.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs/")
-    f.add_argument("--init", metavar="WEIGHTS", help="released name or path of a pretrained or fine-tuned file that "
-                   "the encoder starts from; default random weights")
-    f.add_argument("--out", type=Path, help="weights file; default runs/NAME/NAME.safetensors")
-    f.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and logs")
-    f.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, if there is one")
-    f.set_defaults(run=finetune)
+    finetune_command.add_arguments(commands.add_parser(
+        "finetune", help="train an encoder with its heads", description=finetune_command.__doc__))
     pretrain_command.add_arguments(commands.add_parser(
         "pretrain", help="train a masked autoencoder on a corpus, without labels",
         description=pretrain_command.__doc__))
@@ -88,59 +73,6 @@ def parser() -> argparse.ArgumentParser:
         "loader", help="signals a second into batches, memory, and waiting", description=bench_loader.__doc__,
         epilog="example: emind-train bench loader --gigabytes 8 --json"))
     return p
-
-
-def finetune(args: argparse.Namespace) -> int:
-    from emind.runtime.weights import resolve
-
-    from .config import read_config
-
-    config = read_config(args.config)
-    init = resolve(args.init) if args.init else None
-    out = args.out or args.runs / config.run.name / f"{config.run.name}.safetensors"
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: the name must end in .safetensors")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    import torch
-
-    from emind.models.checkpoint import save_weights
-
-    from . import evaluate as ev
-    from .finetune import HEAD, train
-
-    model, record = train(config, args.runs / config.run.name, args.resume, init)
-    print("calibrating and measuring")
-    temperature = ev.calibrate(model, config)
-    training = {
-        "config": config.to_dict(),
-        "code": code_version(),
-        "data": DATA,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "machine": {"processor": processor(), "torch": torch.__version__},
-        **record,
-    }
-    figures = {HEAD: ev.evaluate(model, temperature, config)}
-    window = WindowSpec(
-        length=config.data.length, hop=config.data.length, patch=config.model.patch,
-        rate_min_hz=config.data.rate_min_hz, rate_max_hz=config.data.rate_max_hz,
-    )  # fmt: skip
-    save_weights(out, model, window, {HEAD: {"temperature": temperature}}, training, figures)
-    start = f" --init {args.init}" if args.init else ""
-    write_card(out, f"emind-train finetune --task {args.task} --config {args.config}{start} --out {args.out or out}")
-    print(f"{out}: class {figures[HEAD]['accuracy']:.3f}, family {figures[HEAD]['family_accuracy']:.3f}")
-    return 0
-
-
-def write_card(weights: Path, command: str) -> None:
-    """Card and plot beside a weights file, from its header."""
-    from emind.models.checkpoint import read_header
-
-    from . import evaluate as ev
-
-    header = read_header(weights)
-    picture = weights.with_name(weights.stem + "-snr.png")
-    ev.plot_by_snr(header["figures"]["modulation"], picture, f"{weights.stem} on generated test windows")
-    weights.with_suffix(".md").write_text(ev.card(weights.stem, command, header, picture.name))
 
 
 def evaluate(args: argparse.Namespace) -> int:

@@ -19,11 +19,11 @@ def save_state(path: Path, step: int, config: dict, model, average: dict, optimi
     """Write everything the next step depends on. ``average`` maps parameter names to the running average."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.items()}
-    updates = 0
+    updates = {}  # of each parameter: those of a head that other heads' batches pass over have fewer
     for name, parameter in model.named_parameters():
         state = optimizer.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
-        updates = int(state["step"]) if "step" in state else updates
+        updates |= {name: int(state["step"])} if "step" in state else {}
     tensors = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
     metadata = {"state": json.dumps({"step": step, "updates": updates, "config": config, "extra": extra})}
     temporary = path.with_suffix(".part")
@@ -31,16 +31,19 @@ def save_state(path: Path, step: int, config: dict, model, average: dict, optimi
     os.replace(temporary, path)
 
 
-def load_state(path: Path, config: dict, model, average: dict, optimizer) -> tuple[int, dict]:
-    """Restore a run into the given objects. Returns the next step and the extra entries."""
+def load_state(
+    path: Path, config: dict, model, average: dict, optimizer, fixed: tuple[str, ...] = ("model", "data", "optim")
+) -> tuple[int, dict]:
+    """Restore a run into the given objects. Returns the next step and the extra entries. ``fixed``: tables of the
+    configuration that must be as they were."""
     try:
         with safe_open(str(path), framework="pt") as file:
             state = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise EMindError(f"checkpoint {path}: cannot be read ({error}); start without --resume") from None
-    for part in ("model", "data", "optim"):
-        if state["config"][part] != config[part]:
+    for part in fixed:
+        if state["config"].get(part) != config[part]:
             raise EMindError(f"checkpoint {path}: made with another [{part}]; start without --resume")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     for name, value in average.items():
@@ -48,5 +51,7 @@ def load_state(path: Path, config: dict, model, average: dict, optimizer) -> tup
     for name, parameter in model.named_parameters():
         moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS if f"{moment}.{name}" in tensors}
         if moments:
-            optimizer.state[parameter] = {"step": torch.tensor(float(state["updates"])), **moments}
+            updates = state["updates"]  # one number in checkpoints of earlier versions
+            own = updates[name] if isinstance(updates, dict) else updates
+            optimizer.state[parameter] = {"step": torch.tensor(float(own)), **moments}
     return state["step"], state["extra"]

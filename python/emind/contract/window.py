@@ -81,6 +81,8 @@ class HeadSpec:
     ``regression``      logits of ``labels``, if there are any, then a normalised value for each of ``parameters``
     ``reconstruction``  ``sources`` waveforms: 1 denoises, 2 separates. With ``skip`` the head sees the samples besides
                         the features and corrects them; without, it is the paper's, which sees features only
+
+    ``linear``: a classification or regression of one linear layer, as a probe of a frozen encoder has it.
     """
 
     name: str
@@ -90,6 +92,7 @@ class HeadSpec:
     sources: int = 0
     skip: bool = False
     centres: int = 0
+    linear: bool = False
 
     def __post_init__(self) -> None:
         fault = {
@@ -107,7 +110,7 @@ class HeadSpec:
     def to_dict(self) -> dict:
         """As in a weights file: what a kind has no use for is left out."""
         fields = asdict(self)
-        optional = ("parameters", "sources", "skip", "centres")
+        optional = ("parameters", "sources", "skip", "centres", "linear")
         return {key: value for key, value in fields.items() if key not in optional or value}
 
     @classmethod

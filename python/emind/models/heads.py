@@ -55,6 +55,21 @@ class ClassificationHead(nn.Module):
         return self(features.pooled_BF)
 
 
+class LinearHead(nn.Module):
+    """Pooled features (B, F), each vector of zero mean and unit deviation, to (B, outputs) by one linear layer."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * width, elementwise_affine=False)
+        self.outputs = nn.Linear(2 * width, outputs)
+
+    def forward(self, pooled_BF: Tensor) -> Tensor:
+        return self.outputs(self.norm(pooled_BF))
+
+    def answer(self, features: Features) -> Tensor:
+        return self(features.pooled_BF)
+
+
 class RegressionHead(nn.Module):
     """Pooled features (B, F) to logits of the classes, then values normalised to 0...1: (B, C + Q).
 
@@ -237,10 +252,15 @@ def energy_threshold(logits_NC: Tensor, temperature: float, kept: float) -> floa
     return torch.quantile(energy(logits_NC, temperature), 1.0 - kept).item()
 
 
+def _linear(config: EncoderConfig, spec: HeadSpec) -> LinearHead | None:
+    return LinearHead(config.width, len(spec.labels) + len(spec.parameters)) if spec.linear else None
+
+
 HEADS: dict[str, Callable[[EncoderConfig, HeadSpec], nn.Module]] = {
-    "classification": lambda config, spec: ClassificationHead(config.width, len(spec.labels)),
+    "classification": lambda config, spec: _linear(config, spec) or ClassificationHead(config.width, len(spec.labels)),
     "anomaly": lambda config, spec: AnomalyHead(config.width, spec.centres),
-    "regression": lambda config, spec: RegressionHead(config.width, len(spec.labels), len(spec.parameters)),
+    "regression": lambda config, spec: (
+        _linear(config, spec) or RegressionHead(config.width, len(spec.labels), len(spec.parameters))),
     "reconstruction": lambda config, spec: ReconstructionHead(config.width, config.patch, spec.sources, spec.skip),
 }
 
