@@ -24,6 +24,7 @@ from emind.commands.live_view import View
 from emind.contract.errors import UsageError
 from live_run import START_S, Live, driver, events_of, run_once, ticks
 from usrp_emulator import Emulator
+from usrp_emulator.receiver import Receiver
 
 RATE = 500e3
 QUICK = ("--rate", RATE, "--backend", "torch-float32", "--threads", 1, "--watchdog-ms", 400, "--check-ms", 200,
@@ -181,6 +182,26 @@ def test_a_device_that_goes_is_told_looked_for_and_received_from_again(small_wei
     assert not list(tmp_path.glob("*.part"))
     kept = sum(len(row.iq) for file in files for row in Reader(file))
     assert 0 < kept <= summary["samples"] and summary["recording"]["error"] == ""
+
+
+@driver
+def test_a_device_that_another_program_has_taken_is_said_and_not_fought_over_for_ever(small_weights):
+    with Emulator() as device, Live("--args", device.arguments, "--weights", small_weights, *QUICK) as run:
+        run.until_event("opened", within=START_S)
+        run.until_answers(10)
+        for _ in range(2):
+            with Receiver(device.arguments) as other:
+                other.until(1000)
+                assert "another program" in run.until_event("lost", within=START_S)["text"]
+                if run.events("reopened"):
+                    break
+            run.until_event("reopened", within=START_S)
+            run.until_answers(10)
+        summary = run.finish(stop=False)
+    assert [event["event"] for event in run.events()].count("restart") == 10 == summary["restarts"]
+    assert run.process.returncode == 1 and summary["reopenings"] == 1
+    error, = [line for line in run.stderr if line.startswith("emind: error:")]
+    assert "another program may be using it" in error and len(run.events("resumed")) == 0
 
 
 @driver

@@ -23,6 +23,8 @@ ADDED = ("samples", "samples_lost", "overflows", "restarts", "gaps", "windows_se
          "windows_skipped", "windows_gated")
 HANGS_AFTER_S = 20.0  # without a word from the radio's process, once the device is open
 STOP_WITHIN_S = 12.0
+MOST_WORDLESS = 2  # times that the device answers and sends nothing, one soon after the other
+WORDLESS_WITHIN_S = 300.0
 MOST_CRASHES = 3  # in a row, without the device having been opened
 
 
@@ -150,7 +152,8 @@ class Session:
         self.offset = 0  # added to its sample numbers
         self.newest = 0  # the sample behind the last answer
         self.overflows = Overflows()
-        self.reopenings = self.crashes = 0
+        self.reopenings = self.crashes = self.wordless = 0
+        self.wordless_at = -math.inf
         self.files: list[str] = []
         self.there_before = self._recordings() if settings["record"] else set()
         self.fault: EMindError | None = None
@@ -294,8 +297,14 @@ class Session:
         else:
             self._event("remark", text=text)
 
-    def _on_lost(self, text: str) -> None:
+    def _on_lost(self, text: str, answers: bool) -> None:
         self._event("lost", text=text)
+        now = time.monotonic()
+        if answers:
+            self.wordless = self.wordless + 1 if now - self.wordless_at < WORDLESS_WITHIN_S else 1
+            self.wordless_at = now
+        if answers and self.wordless >= MOST_WORDLESS:  # no endless fight over a device that does not say that it is in use
+            self.fault = EMindError(f"{text}; it was opened anew, and so it was again")
 
     def _on_ended(self) -> None:
         pass

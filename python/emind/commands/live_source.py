@@ -40,8 +40,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     radio.add_argument("--rf-bandwidth", type=float, metavar="HZ", help="width of the analogue filter")
     radio.add_argument("--clock-source", metavar="NAME", help="reference clock: internal, external, gpsdo, mimo")
     radio.add_argument("--time-source", metavar="NAME",
-                       help="pulse per second: external, gpsdo, mimo. The device's time is set to this computer's, at a "
-                            "pulse if there is one")
+                       help="pulse per second: external, gpsdo, mimo. The device's time is set to this computer's, at "
+                            "a pulse if there is one")
 
 
 def source_settings(options: argparse.Namespace) -> dict:

@@ -64,6 +64,10 @@ class Lost(Exception):
     """The device does not answer, or has been switched off and on."""
 
 
+class Wordless(Lost):
+    """The device answers, and sends nothing to this process."""
+
+
 class Radio:
     """Source, receivers, recorder and the watch over them; ``run`` returns this process's exit status."""
 
@@ -71,7 +75,7 @@ class Radio:
         self.settings, self.outlet, self.commands = settings, outlet, commands
         self.overflows = self.restarts = 0
         self.restarts_in_vain = 0
-        self.silent = False
+        self.silent, self.silent_at = False, 0
         self.graph = None
         self.ended = threading.Event()
         self.stopping = False
@@ -157,7 +161,7 @@ class Radio:
             for recorder in self.graph.recorders:
                 recorder.stop()
             self._report(final=True)
-            self.outlet.send("lost", text=str(fault))
+            self.outlet.send("lost", text=str(fault), answers=isinstance(fault, Wordless))
             return LOST
         return self._close()
 
@@ -247,13 +251,13 @@ class Radio:
     def _look_after(self, watch) -> None:
         """The watchdog: a stream that has halted is started again, a device that has gone is given up."""
         quiet = watch.silent_for()
+        if self.silent and watch.samples > self.silent_at:
+            self.silent, self.restarts_in_vain = False, 0
+            self.outlet.send("event", event="resumed", sample=watch.samples)
         if quiet < self.settings["watchdog_s"]:
-            if self.silent:
-                self.silent, self.restarts_in_vain = False, 0
-                self.outlet.send("event", event="resumed", sample=watch.samples)
             return
         if not self.silent:
-            self.silent = True
+            self.silent, self.silent_at = True, watch.samples
             self.outlet.send("event", event="silent", sample=watch.samples, after_ms=round(1e3 * quiet))
         if not self.source.has_time:
             raise Lost("the device has stopped sending")
@@ -262,7 +266,8 @@ class Radio:
         if watch.silent_for() < self.settings["watchdog_s"]:
             return
         if self.restarts_in_vain >= MOST_RESTARTS:
-            raise Lost(f"the device answers, but sends nothing after {MOST_RESTARTS} restarts of its stream")
+            raise Wordless(f"the device answers, but sends nothing after {MOST_RESTARTS} restarts of its stream: "
+                           "another program may be using it")
         self.source.restart()
         self.restarts += 1
         self.restarts_in_vain += 1
