@@ -120,6 +120,14 @@ def test_a_value_beyond_the_range_is_held_to_it_and_an_unknown_one_stays_unknown
     ]
 
 
+@pytest.mark.parametrize("spec", [HEADS["modulation"], HEADS["radar"]])
+def test_a_probes_head_is_one_linear_layer_with_the_same_outputs(spec):
+    model = MultiHead(SMALL, {"probe": HeadSpec(spec.name, spec.kind, spec.labels, spec.parameters, linear=True)})
+    outputs = len(spec.labels) + len(spec.parameters)
+    assert model(*windows())["probe"].shape == (3, outputs)
+    assert sum(p.numel() for p in model.heads.parameters()) == (2 * SMALL.width + 1) * outputs
+
+
 # ------------------------------------------------------------------------------------------------ reconstruction
 
 

@@ -41,7 +41,8 @@ def test_fresh_adapters_change_nothing(model):
 
 
 @pytest.mark.parametrize("layers, width_sums", [
-    (("qkv",), 1 + 3), (("out",), 1 + 1), (("mlp",), (1 + 4) + (4 + 1)), (LAYERS, (1 + 3) + (1 + 1) + (1 + 4) + (4 + 1)),
+    (("qkv",), 1 + 3), (("out",), 1 + 1), (("mlp",), (1 + 4) + (4 + 1)),
+    (LAYERS, (1 + 3) + (1 + 1) + (1 + 4) + (4 + 1)),
 ])  # fmt: skip
 def test_adapters_of_rank_r_learn_r_times_the_widths_of_their_layers(layers, width_sums):
     encoder = Encoder(nano())

@@ -8,8 +8,8 @@ How complex signals are treated:
     SDR, SIR, SAR   an estimate is projected on its source, and on all sources, delayed by 0 to taps - 1 samples, with a
                     complex coefficient a delay: gain, phase and short channels do not count against it. ``taps`` 512 is
                     what the toolkit takes for audio; on windows of 1,024 samples two sources then span two thirds of
-                    all signals there are, and noise that has nothing to do with them an SDR around -3 dB, an SIR of 0 and
-                    an SAR of +3. ``taps`` 1 allows one complex gain. Both are told.
+                    all signals there are, and noise that has nothing to do with them has an SDR around -3 dB, an SIR of
+                    0 and an SAR of +3. ``taps`` 1 allows one complex gain. Both are told.
     SI-SDR          one real gain, as on I and Q in one row: phase counts. The strictest of the ratios.
     MSE             mean square of I and Q on the scale of the normalised window, in dB: gain counts too.
     Order           estimates take the order of best mean SI-SDR, once for all measures.

@@ -1,8 +1,7 @@
 """Heads: what is asked of one encoder pass, and the model that joins them to it.
 
-Luo et al., section V-B and Table VII: "by switching the downstream task head, the shared foundation model can be adapted
-to classification, regression, detection and separation". What a kind of head puts out stands in
-`contract.window.HeadSpec`.
+Luo et al., section V-B ("By flexibly switching the downstream task head, the shared pre-trained foundation model can be
+adapted") and Table VII. What a kind of head puts out stands in `contract.window.HeadSpec`.
 
 Shapes, by letter, beside those of `emind.py`:
     F  pooled features, 2 D         C  classes, or centres of normal windows
@@ -154,8 +153,8 @@ class ReconstructionHead(nn.Module):
     def latent(self, patches_BND: Tensor, iq_BL2: Tensor) -> Tensor:
         """(B, N, X): what the last layer makes the samples from."""
         if self.skip:
-            samples_BNP = functional.pad(iq_BL2, (0, 0, 0, -iq_BL2.shape[1] % self.patch)).unflatten(1, (-1, self.patch))
-            samples_BNP = samples_BNP.flatten(2)
+            filled_BL2 = functional.pad(iq_BL2, (0, 0, 0, -iq_BL2.shape[1] % self.patch))
+            samples_BNP = filled_BL2.unflatten(1, (-1, self.patch)).flatten(2)
             around_BNP = functional.pad(samples_BNP, (0, 0, 1, 1))
             patches_BND = torch.cat([patches_BND, around_BNP[:, :-2], samples_BNP, around_BNP[:, 2:]], dim=-1)
         return self.layers(patches_BND)
@@ -187,7 +186,7 @@ class AnomalyHead(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
 
     def distance(self, pooled_BF: Tensor) -> Tensor:
-        """(B,): to the nearest centre, over the square root of F; around 1 for normal windows."""
+        """(B,): to the nearest centre, over the square root of F; 1 for normal windows but for the shrinkage."""
         whitened_BF = (pooled_BF - self.centres_CF.mean(0)) @ self.whitening_FF
         centres_CF = (self.centres_CF - self.centres_CF.mean(0)) @ self.whitening_FF
         # Differences, not squares taken apart: those would lose the small distances.

@@ -81,7 +81,7 @@ def _energy(iq: Tensor) -> Tensor:
 
 
 def _ratio_db(error: Tensor, reference: Tensor, limit_db: float) -> Tensor:
-    """Error below the reference, dB; levels off ``limit_db`` below it. Finite, and so is its gradient, at zero error."""
+    """Error over the reference, dB; levels off ``limit_db`` below it. Finite, and so is its gradient, at no error."""
     return 10.0 * torch.log10(error / reference + 10.0 ** (-limit_db / 10.0))
 
 
@@ -94,7 +94,7 @@ def error_db(estimate: Tensor, target: Tensor, scale_energy: Tensor, limit_db: f
 
 
 def si_error_db(estimate: Tensor, target: Tensor, scale_energy: Tensor, limit_db: float = LIMIT_DB) -> Tensor:
-    """Negative SI-SDR in dB, (..., L, 2) to (...): what of the estimate is not the target times a real gain, over what is.
+    """Negative SI-SDR in dB, (..., L, 2) to (...): what of the estimate is no real gain times the target, over what is.
 
     The estimate's gain does not count (Le Roux et al., 2019), its phase does. A millionth of ``scale_energy`` on both
     sides of the ratio keeps an estimate of nothing at 0 dB.
