@@ -1,8 +1,8 @@
 """N-way K-shot episodes: classes and a few windows of each are drawn again and again, the encoder stays as it is.
 
 An episode's windows are answered with the class whose mean feature vector is nearest by angle (Snell et al.,
-"Prototypical networks", with cosine distance), after the mean of the episode's labelled windows is taken away. Nothing is trained, so the
-figure is the features' own.
+"Prototypical networks", with cosine distance), after the mean of the episode's labelled windows is taken away. Nothing
+is trained, so the figure is the features' own.
 """
 
 from __future__ import annotations

@@ -22,10 +22,12 @@ def add_arguments(f: argparse.ArgumentParser) -> None:
     f.epilog = ("example: emind-train finetune --task radar --config training/configs/task-radar.toml "
                 "--init emind-nano-pretrained --out radar.safetensors")
     f.add_argument("--task", nargs="+", choices=TASK_NAMES, default=[MODULATION], metavar="TASK",
-                   help=f"what the heads answer, several for joint training: {', '.join(TASK_NAMES)} (default modulation)")
+                   help=f"what the heads answer, several for joint training: {', '.join(TASK_NAMES)} "
+                   "(default modulation)")
     f.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs/")
     f.add_argument("--data", nargs="+", type=Path, default=[], metavar="FILE",
-                   help="files of `emind-train dataset split`, or folders of them; default: sets drawn by their recipes")
+                   help="files of `emind-train dataset split`, or folders of them; default: sets drawn by their "
+                   "recipes")
     f.add_argument("--init", metavar="WEIGHTS", help="released name or path of a pretrained or fine-tuned file that "
                    "the encoder starts from; default random weights")
     f.add_argument("--track", choices=TRACKS, default=FULL, help="full (default), probe: a linear layer on the frozen "

@@ -120,7 +120,8 @@ class TaskRunConfig:
 
 @dataclass(frozen=True)
 class TaskFinetuneConfig:
-    """``model`` None: the architecture of the file that the run starts from. ``tasks``: of the tables that are there."""
+    """``model`` None: the architecture of the file that the run starts from, else nano. ``tasks``: the tables
+    that are there."""
 
     model: ModelConfig | None = None
     tasks: dict[str, TaskTable] = field(default_factory=dict)

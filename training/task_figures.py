@@ -110,8 +110,8 @@ def fit_anomaly(own: Prepared, head: str, place: int, train: Iterable[TaskBatch]
 
     fitted, checked = normal(train), normal(validation)
     if len(fitted) < 2 or len(checked) < 2:
-        raise EMindError(f"{head}: {len(fitted)} normal windows to fit and {len(checked)} to set the threshold on are too "
-                         "few; give more examples")
+        raise EMindError(f"{head}: {len(fitted)} normal windows to fit and {len(checked)} to set the threshold on are "
+                         "too few; give more examples")
     module.fit(fitted, torch.zeros(len(fitted), dtype=torch.int64))
     module.set_threshold(checked, false_alarms)
     return {"normal_windows": len(fitted), "threshold_windows": len(checked), "false_alarms": false_alarms}

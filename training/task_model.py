@@ -96,8 +96,8 @@ def prepared(
     kept = tuple(theirs.specs) if frozen and theirs is not None else ()
     taken = sorted(set(kept) & set(specs))
     if taken and freeze:
-        raise EMindError(f"weights {init}: has a head {taken[0]} already, and a frozen encoder's heads are kept as they "
-                         "are; name other tasks, or leave --freeze-encoder out")
+        raise EMindError(f"weights {init}: has a head {taken[0]} already, and a frozen encoder's heads are kept as "
+                         "they are; name other tasks, or leave --freeze-encoder out")
     kept = tuple(name for name in kept if name not in specs)
     for name in kept:
         whole.add_head(name, theirs.specs[name]).load_state_dict(theirs.heads[name].state_dict())

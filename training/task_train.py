@@ -182,8 +182,8 @@ class _Run:
 
     def _fresh(self) -> int:
         if (self.folder / CHECKPOINT).exists():
-            raise EMindError(f"{self.folder / CHECKPOINT} exists; give --resume to go on, or remove the folder to start "
-                             "anew")
+            raise EMindError(f"{self.folder / CHECKPOINT} exists; give --resume to go on, or remove the folder to "
+                             "start anew")
         for name in (LOG, BEST):
             (self.folder / name).unlink(missing_ok=True)
         return 0

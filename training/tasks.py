@@ -83,8 +83,8 @@ TASKS: dict[str, Task] = {
         # A burst is known by how its transmitter starts: the ramp must stay where it is.
         Task("fingerprint", CLASSIFICATION, ("EM-AIS",), "device_id", {"EM-AIS": EMITTERS}, shift=False),
         Task("separation", RECONSTRUCTION, ("EM-Radar-Mix",), roles=("mix", "source1", "source2")),
-        # The noisy row has a carrier offset that the clean one lacks, with no phase at the window's start: shifted, where
-        # the two agree could not be known.
+        # The noisy row has a carrier offset that the clean one lacks, with no phase at the window's start: shifted,
+        # where the two agree could not be known.
         Task("denoise", RECONSTRUCTION, ("EM-Denoise-Signal",), roles=("noisy", "clean"), shift=False),
         Task("sensing", CLASSIFICATION, ("Spectrum-Sensing",), "infer_class",
              {"Spectrum-Sensing": ("noise", "signal")}, normal="noise", unknown=False),
