@@ -303,7 +303,7 @@ class Session:
         if answers:
             self.wordless = self.wordless + 1 if now - self.wordless_at < WORDLESS_WITHIN_S else 1
             self.wordless_at = now
-        if answers and self.wordless >= MOST_WORDLESS:  # no endless fight over a device that does not say that it is in use
+        if answers and self.wordless >= MOST_WORDLESS:  # a device does not say that it is in use: no endless fight
             self.fault = EMindError(f"{text}; it was opened anew, and so it was again")
 
     def _on_ended(self) -> None:
