@@ -26,6 +26,16 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads of torch that wait for each other on a busy machine take minutes for what one does in a second."""
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def emind(capsys) -> Callable[..., Outcome]:
     """Runs `emind` with these arguments in this process."""

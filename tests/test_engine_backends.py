@@ -185,3 +185,18 @@ def test_the_compiled_layers_answer_as_the_eager_ones(path):
         answers = engine.infer(windows[:count], rates[:count])["modulation"]
         expected = load_engine(path, "torch").infer(windows[:count], rates[:count])["modulation"]
         np.testing.assert_allclose(answers, expected, atol=0.01)
+
+
+def test_a_signal_after_an_engine_has_gone_is_handled(path):
+    """The processor's plug-in once left the main thread a stack for signals that was no longer there."""
+    program = (
+        "import gc, os, signal, sys\n"
+        "from emind.runtime.engine import load_engine\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "for _ in range(3):\n"
+        f"    engine = load_engine({str(path)!r}, 'openvino'); del engine; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.pause()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 7, done.stderr

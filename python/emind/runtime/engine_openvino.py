@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -44,6 +46,25 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+@cache
+def processor_core():
+    """The process' one `openvino.Core`, with the processor's plug-in loaded.
+
+    The plug-in gives the thread that loads it a stack for signals of its own, and takes the memory back when it goes:
+    the next signal (Ctrl-C, SIGTERM) then ends the process with a segmentation fault. So it is loaded on a thread that
+    ends at once, and kept.
+    """
+    openvino = import_openvino()
+
+    def load():
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+        return core
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(load).result()
+
+
 class OpenVINOEngine(Engine):
     """Infers with OpenVINO. ``weights_hash`` names the weights in the cache."""
 
@@ -57,7 +78,7 @@ class OpenVINOEngine(Engine):
         model = prepared(model)
         self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
         self._head_modules = model.heads
-        core = openvino.Core()
+        core = processor_core()
         options = {
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": threads,
