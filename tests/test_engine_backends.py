@@ -187,14 +187,23 @@ def test_the_compiled_layers_answer_as_the_eager_ones(path):
         np.testing.assert_allclose(answers, expected, atol=0.01)
 
 
-def test_a_signal_after_an_engine_has_gone_is_handled(path):
-    """The processor's plug-in once left the main thread a stack for signals that was no longer there."""
+def test_an_engine_leaves_the_threads_stack_for_signals_alone(path):
+    """The processor's plug-in once gave the main thread one that it later freed: the next signal was a crash."""
     program = (
-        "import gc, os, signal, sys\n"
+        "import ctypes, gc, os, signal, sys\n"
         "from emind.runtime.engine import load_engine\n"
+        "class Stack(ctypes.Structure):\n"
+        "    _fields_ = [('place', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]\n"
+        "def now():\n"
+        "    stack = Stack()\n"
+        "    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0\n"
+        "    return stack.place, stack.flags, stack.size\n"
+        "before = now()\n"
+        "for _ in range(2):\n"
+        f"    engine = load_engine({str(path)!r}, 'openvino')\n"
+        "    assert now() == before, (before, now())\n"
+        "    del engine; gc.collect()\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "for _ in range(3):\n"
-        f"    engine = load_engine({str(path)!r}, 'openvino'); del engine; gc.collect()\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "signal.pause()\n"
     )
