@@ -195,7 +195,12 @@ def test_measured_snr_and_bandwidth_are_those_of_known_signals():
 def test_generated_sets_have_no_faults(tmp_path, name):
     recipe = dataclasses.replace(SETS[name], small=min(SETS[name].small, 240))
     paths = build.build_set(recipe, tmp_path, "small", 8)
-    assert check(paths).faults == []
+    faults = check(paths).faults
+    if name == "Air":  # some of its converters are overdriven, as in the field: the check names these
+        overdriven = [fault for fault in faults if fault.kind in ("clipping", "stuck")]
+        assert 0 < len(overdriven) < 0.15 * 240
+        faults = [fault for fault in faults if fault not in overdriven]
+    assert faults == []
 
 
 def test_rml2016_regen_has_no_faults(tmp_path):
