@@ -18,28 +18,16 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from .answers_pmt import Answers, detection
 from .contract import tags
 from .contract.errors import EMindError, UsageError
-from .contract.vocabulary import NOISE, family_of
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .runtime.changing import Changer
-from .runtime.dispatch import INFERRED, POLICIES, REALTIME, Dispatcher, Released
-from .runtime.dispatch import NOISE as FATE_NOISE
+from .runtime.dispatch import POLICIES, REALTIME, Dispatcher, Released
 from .runtime.statistics import Statistics
 from .runtime.worker import Worker
 
 _WINDOW = pmt.intern(tags.WINDOW)
-_RX_TIME = pmt.intern(tags.RX_TIME)
-_RX_RATE = pmt.intern(tags.RX_RATE)
-_RX_FREQ = pmt.intern(tags.RX_FREQ)
-_LABEL = pmt.intern(tags.LABEL)
-_CONFIDENCE = pmt.intern(tags.CONFIDENCE)
-_LENGTH = pmt.intern(tags.LENGTH)
-_FAMILY = pmt.intern(tags.FAMILY)
-_SAMPLE_START = pmt.intern(tags.SAMPLE_START)
-_SAMPLE_COUNT = pmt.intern(tags.SAMPLE_COUNT)
-_SNR_DB = pmt.intern(tags.SNR_DB)
-_LATENCY_MS = pmt.intern(tags.LATENCY_MS)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
@@ -47,7 +35,6 @@ _NO_DATA = pmt.init_u8vector(0, [])
 
 _STATISTICS_EVERY_S = 1.0
 _DEADLINE_S = 0.1
-_MODULATION = "modulation"  # the head whose labels have families
 
 
 class inference(gr.basic_block):
@@ -138,7 +125,7 @@ class inference(gr.basic_block):
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
         self._hold = window_buffer(length, 2 * hold) // 2
-        self._answers: dict[str, _Answers] = {}
+        self._answers = Answers({})
         self._answering: object | None = None  # the engine that they are of
         self._worker: Worker | None = None
         self._prepare()
@@ -364,62 +351,27 @@ class inference(gr.basic_block):
 
     def _report(self, released: Released, first: int) -> None:
         """Tag the released windows, the first of which is number ``first``, and publish their detections."""
-        best = {
-            name: (rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()) for name, rows in released.answers.items()
-        }
         if released.engine is not self._answering:
             self._answering = released.engine
-            self._answers = {name: _Answers(name, head.labels) for name, head in released.engine.heads.items()}
+            self._answers = Answers(released.engine.heads)
         wanted = not pmt.is_null(self.message_subscribers(_DETECTIONS))
         written = self.nitems_written(0)
-        inferred = 0
-        for index in np.flatnonzero((released.fates == INFERRED) | (released.fates == FATE_NOISE)).tolist():
+        for index, said in self._answers.of(released):
             number = first + index
             anchor = self._anchor_of(number)
             valid = anchor.valid_of(number, self._length)
-            answers: list[tuple[_Answers, pmt.pmt_base]] = []
-            if released.fates[index] == INFERRED:
-                for name, (labels, confidences) in best.items():
-                    head = self._answers[name]
-                    answers.append((head, head.value(labels[inferred], confidences[inferred])))
-                inferred += 1
-            else:
-                for head in self._answers.values():
-                    if head.noise is not None:
-                        answers.append((head, head.value(head.noise, 1.0)))
-            for head, value in answers:
-                self.add_item_tag(0, written + index, head.key, pmt.dict_add(value, _LENGTH, pmt.from_long(valid)))
-            if wanted and answers:
-                measured = released.snr_db[index], released.latency_ms[index]
-                self._publish_detection(anchor, number, valid, answers, *measured)
+            for each in said:
+                self.add_item_tag(0, written + index, each.key, each.tag(valid))
+            if wanted and said:
+                rate, snr_db = self._rate_of(anchor), released.snr_db[index]
+                found = detection(anchor, number, valid, rate, said, snr_db, released.latency_ms[index])
+                self.message_port_pub(_DETECTIONS, found)
 
     def _anchor_of(self, number: int) -> Anchor:
         """The anchor that window ``number`` reckons from; numbers only grow."""
         while self._leaving and self._leaving[0].window <= number:
             self._releasing = self._leaving.popleft()
         return self._releasing
-
-    def _publish_detection(
-        self, anchor: Anchor, number: int, valid: int, answers: list, snr_db: float, latency_ms: float
-    ) -> None:
-        start, state = anchor.start_of(number), anchor.state
-        detection = pmt.dict_add(pmt.make_dict(), _SAMPLE_START, pmt.from_uint64(start))
-        detection = pmt.dict_add(detection, _SAMPLE_COUNT, pmt.from_long(valid))
-        time_ = state.time_at(start)
-        if time_ is not None:
-            moment = pmt.make_tuple(pmt.from_uint64(time_[0]), pmt.from_double(time_[1]))
-            detection = pmt.dict_add(detection, _RX_TIME, moment)
-        rate = self._rate_of(anchor)
-        if not math.isnan(rate):
-            detection = pmt.dict_add(detection, _RX_RATE, pmt.from_double(rate))
-        if not math.isnan(state.freq):
-            detection = pmt.dict_add(detection, _RX_FREQ, pmt.from_double(state.freq))
-        if not math.isnan(snr_db):
-            detection = pmt.dict_add(detection, _SNR_DB, pmt.from_double(float(snr_db)))
-        detection = pmt.dict_add(detection, _LATENCY_MS, pmt.from_double(float(latency_ms)))
-        for head, value in answers:
-            detection = pmt.dict_add(detection, head.entry, value)
-        self.message_port_pub(_DETECTIONS, pmt.cons(detection, _NO_DATA))
 
     def _publish_statistics_if_due(self, drained: bool) -> None:
         """Once a second, and when all that is there has left: who waits for the last windows of a file hears of them.
@@ -436,25 +388,6 @@ class inference(gr.basic_block):
     def _publish_statistics(self) -> None:
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
-
-
-class _Answers:
-    """A head's tag key, its entry in detections, and its answers as dicts, made once for each label."""
-
-    def __init__(self, name: str, labels: tuple[str, ...]) -> None:
-        self.key = pmt.intern(tags.head_key(name))
-        self.entry = pmt.intern(name)
-        self.noise = labels.index(NOISE) if NOISE in labels else None
-        self._values = []
-        for label in labels:
-            value = pmt.dict_add(pmt.make_dict(), _LABEL, pmt.intern(label))
-            if name == _MODULATION:
-                value = pmt.dict_add(value, _FAMILY, pmt.intern(family_of(label)))
-            self._values.append(value)
-
-    def value(self, label: int, confidence: float) -> pmt.pmt_base:
-        """Dict of label, confidence and, for modulations, family."""
-        return pmt.dict_add(self._values[label], _CONFIDENCE, pmt.from_double(confidence))
 
 
 def _same(one: float, other: float) -> bool:
