@@ -22,10 +22,12 @@ class TaskTable:
     """``[task.NAME]``: what one head is trained on, and its share in joint training. Empty and zero: as the task says.
 
     ``share``: how often its batches come beside those of other heads. ``weight``: of its loss. ``length``: samples of a
-    window; longer signals are cut, at a random place in training. ``label``: column of the classes. ``loss``: one of
-    `models.losses` where a kind of head has several. ``singles``: mixtures of one source take part too. ``skip``: of a
-    reconstruction's head, see `HeadSpec`. ``detector``: "classes" trains the anomaly head on the named anomalies in
-    place of fitting it to normal windows.
+    window; longer signals are cut, at a random place in training; with ``fill`` shorter ones get noise as in their last
+    samples. ``label``: column of the classes. ``loss``: one of `models.losses` where a kind of head has several.
+    ``singles``: mixtures of one source take part too. ``align``: a denoiser keeps carrier offset and imbalance and takes
+    the noise away (`alignment.py`). ``any_rate``: in training the sampling rate is told wrong, so that the head answers
+    at any. ``skip``: of a reconstruction's head, see `HeadSpec`. ``detector``: "classes" trains the anomaly head on the
+    named anomalies in place of fitting it to normal windows.
     """
 
     set: str = ""
@@ -36,6 +38,9 @@ class TaskTable:
     weight: float = 1.0
     loss: str = ""
     singles: bool = False
+    fill: bool = False
+    align: bool = False
+    any_rate: bool = False
     skip: bool = True
     detector: str = "normal"
 

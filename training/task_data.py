@@ -9,6 +9,7 @@ run goes on with the identical next batch.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,15 @@ from emind.dsp.normalise import max_abs
 from emind.storage.parquet import Reader
 from torch import Tensor
 
+from .alignment import aligned
 from .augment import AugmentConfig, augmented
 from .probe import balanced
 from .synthesis.recipe import linked
 from .tasks import RECONSTRUCTION, Task
 
+ANY_RATE_HZ = (8e3, 62e6)  # drawn from, evenly over the logarithm, where a task is told any rate
+UNKNOWN_RATE = 0.25  # share of windows whose rate is then not told
+TAIL = 16  # the last of so many equal parts of a signal is its noise
 MIXED = 16  # row groups (8 MiB of samples each) that an epoch's order mixes
 EVALUATION_BATCH = 128
 DELAY = "pulse_time_delay"
@@ -72,24 +77,33 @@ class TaskBatch:
             values_BQ[:, names.index(DELAY)] += samples_B / self.rate_B
         return replace(self, iq_BL2=every[:, 0].contiguous(), targets_BKL2=every[:, 1:], values_BQ=values_BQ)
 
+    def at_any_rate(self, generator: torch.Generator) -> TaskBatch:
+        """Told another sampling rate than its own, or none: what a head then learns does not rest on it."""
+        low, high = map(math.log, ANY_RATE_HZ)
+        place_B, chance_B = torch.rand(2, len(self), generator=generator)
+        rate_B = torch.exp(low + (high - low) * place_B)
+        return replace(self, rate_B=torch.where(chance_B < UNKNOWN_RATE, torch.nan, rate_B))
+
 
 class Examples:
     """Examples of one part of a set. ``classes``: of the labels, in order; empty where the task has none."""
 
     def __init__(self, task: Task, files: _Files, classes: tuple[str, ...], columns: dict[str, np.ndarray],
-                 length: int) -> None:
-        self.task, self.files, self.classes, self.length = task, files, classes, length
+                 length: int, align: bool = False) -> None:
+        self.task, self.files, self.classes, self.length, self.align = task, files, classes, length, align
         self._columns = columns
 
     @classmethod
     def open(
         cls, paths: Sequence[Path], task: Task, label: str = "", classes: Sequence[str] = (), length: int = 0,
-        singles: bool = False,
+        singles: bool = False, fill: bool = False, align: bool = False,
     ) -> Examples:
         """Read the labels of all rows. Rows without the label or a parameter are left out.
 
-        ``classes`` empty: those found here, sorted. ``length``: samples that longer signals are cut to, 0 for none.
-        ``singles``: linked rows of which only the first target is there take part too; the others are silent.
+        ``classes`` empty: those found here, sorted. ``length``: samples that longer signals are cut to, 0 for none;
+        with ``fill`` shorter ones, which end before their window does, are continued by noise of the power of their last
+        samples. ``singles``: linked rows of which only the first target is there take part too; the others are silent.
+        ``align``: the target of a denoiser gets the offset, gain and imbalance of its noisy row.
 
         Raises
         ------
@@ -124,12 +138,13 @@ class Examples:
             "values": np.stack([found[name][first] for name in names], 1) if names else np.zeros((len(first), 0)),
         }  # fmt: skip
         lengths = files.lengths()[np.where(rows_EK < 0, rows_EK[:, :1], rows_EK)]
-        if length and lengths.min() < length:
-            raise EMindError(f"{where}: has a signal of {lengths.min()} samples, the task's length is {length}")
+        if length and lengths.min() < length and not fill:
+            raise EMindError(f"{where}: has a signal of {lengths.min()} samples, the task's length is {length}; with "
+                             f"[task.{task.name}] fill = true it is continued by noise")
         if not length and lengths.min() != lengths.max():
             raise EMindError(f"{where}: signals of {lengths.min()} to {lengths.max()} samples; give [task.{task.name}] "
                              "a length that they are cut to")
-        return cls(task, files, classes, columns, length or int(lengths.min()))
+        return cls(task, files, classes, columns, length or int(lengths.min()), align)
 
     def __len__(self) -> int:
         return len(self._columns["rows"])
@@ -148,7 +163,7 @@ class Examples:
 
     def take(self, index: np.ndarray) -> Examples:
         return Examples(self.task, self.files, self.classes, {k: v[index] for k, v in self._columns.items()},
-                        self.length)
+                        self.length, self.align)
 
     def few(self, per_class: int, seed: int) -> Examples:
         """So many examples of each class, spread over its SNR labels. EMindError where a class has fewer."""
@@ -206,11 +221,15 @@ class Examples:
                     signals[b, k] = 0
                     continue
                 iq = self.files.iq(int(row))
+                if len(iq) < self.length:
+                    iq = _continued(iq, self.length, row if cut is None else cut)
                 spare = len(iq) - self.length
                 if start is None:
                     start = spare // 2 if cut is None else int(cut.integers(0, spare + 1))
                 signals[b, k] = iq[start : start + self.length]
         self.files.trim()
+        if self.align:
+            signals[:, 1] = aligned(signals[:, 0], signals[:, 1])
         peak_B = np.abs(signals[:, 0]).max(axis=1)
         targets = signals[:, 1:] / np.where(peak_B > 0, peak_B, 1.0)[:, None, None]
         own = {name: self._columns[name][index] for name in ("rate", "label", "values", "snr", "isr")}
@@ -220,6 +239,14 @@ class Examples:
             torch.from_numpy(np.ascontiguousarray(targets, np.complex64).view(np.float32)
                              .reshape(*targets.shape, 2).copy()),
             own["snr"], own["isr"], np.asarray(index))  # fmt: skip
+
+
+def _continued(iq: np.ndarray, length: int, seed: int | np.random.Generator) -> np.ndarray:
+    """The signal, then white noise of the power of its last samples."""
+    missing = length - len(iq)
+    power = np.mean(np.abs(iq[-max(1, len(iq) // TAIL) :]) ** 2)
+    noise = np.random.default_rng(seed).standard_normal(2 * missing).view(np.complex128) * np.sqrt(power / 2)
+    return np.concatenate([iq, noise.astype(np.complex64)])
 
 
 class _Files:

@@ -15,7 +15,7 @@ from . import finetune
 from .stream import air_batches
 from .synthesis.air import Batch
 from .task_config import TaskFinetuneConfig, TaskTable
-from .task_data import EVALUATION_BATCH, Examples, TaskBatch
+from .task_data import ANY_RATE_HZ, EVALUATION_BATCH, Examples, TaskBatch
 from .task_files import PARTS, SetFiles, chosen_set, drawn_set, manifest
 from .tasks import AIR, Task
 
@@ -54,8 +54,8 @@ class FileSource:
             own = files[name]
         label = table.label or task.label
         known = task.known_classes(name) if label == task.label else ()
-        train = Examples.open(own[TRAIN], task, label, known, table.length, table.singles)
-        validation = Examples.open(own[VALIDATION], task, label, train.classes, table.length, table.singles)
+        train = _opened(own[TRAIN], task, label, known, table)
+        validation = _opened(own[VALIDATION], task, label, train.classes, table)
         seed = config.run.seed
         train = train.few(per_class, seed) if per_class else train.at_most(data.train_examples, seed)
         return cls(task, name, own, train, validation.at_most(data.validation_examples, 0), label, table,
@@ -72,6 +72,8 @@ class FileSource:
     @property
     def rates(self) -> tuple[float, float] | None:
         """Least and greatest known sampling rate in training, Hz."""
+        if self.table.any_rate:
+            return ANY_RATE_HZ
         known = self.train.rate[np.isfinite(self.train.rate)]
         return (float(known.min()), float(known.max())) if len(known) else None
 
@@ -83,8 +85,8 @@ class FileSource:
 
     def testing(self) -> Iterator[TaskBatch]:
         if self._test is None:
-            self._test = Examples.open(self.files[TEST], self.task, self.label, self.classes, self.table.length,
-                                       self.table.singles).at_most(self.test_most, 0)
+            whole = _opened(self.files[TEST], self.task, self.label, self.classes, self.table)
+            self._test = whole.at_most(self.test_most, 0)
         return self._test.in_order()
 
     def state(self) -> dict:
@@ -144,6 +146,10 @@ class AirSource:
 
 
 Source = FileSource | AirSource
+
+
+def _opened(paths: list[Path], task: Task, label: str, classes: tuple[str, ...], table: TaskTable) -> Examples:
+    return Examples.open(paths, task, label, classes, table.length, table.singles, table.fill, table.align)
 
 
 def _of_air(batch: Batch, first: int) -> TaskBatch:

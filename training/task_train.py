@@ -114,7 +114,10 @@ class _Run:
 
     def _step(self, step: int, k: int, batch: TaskBatch) -> tuple[float, float]:
         o, source, spec = self.config.optim, self.sources[k], self.own.model.specs[self.sources[k].task.name]
-        batch = batch.augmented(source.task, self.config.augment, _generator(self.config.run.seed, step))
+        generator = _generator(self.config.run.seed, step)
+        batch = batch.augmented(source.task, self.config.augment, generator)
+        if self.tables[k].any_rate:
+            batch = batch.at_any_rate(generator)
         torch.manual_seed(_number(self.config.run.seed, step, 1))  # of dropout: a resumed run draws the same
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.config) * (o.encoder_rate if group["encoder"] else 1.0)
