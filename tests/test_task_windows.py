@@ -5,13 +5,15 @@ import pytest
 import torch
 from emind.contract.errors import EMindError
 from emind_training.alignment import aligned, offset
+from emind_training.augment import augmented
 from emind_training.synthesis import channels as ch
 from emind_training.synthesis.comm_sets import MODULATIONS, modulated
+from emind_training.task_config import AugmentConfig
 from emind_training.task_data import ANY_RATE_HZ, UNKNOWN_RATE, Examples
 from emind_training.task_files import drawn_set
 from emind_training.tasks import TASKS
 
-RADAR, DENOISE = TASKS["radar"], TASKS["denoise"]
+RADAR, DENOISE, SEPARATION = (TASKS[name] for name in ("radar", "denoise", "separation"))
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,23 @@ def test_any_rate_is_any_of_the_range_or_unknown(folder):
     assert abs(both.isnan().float().mean() - UNKNOWN_RATE) < 0.1
     assert ANY_RATE_HZ[0] <= known.min() < 1e5 and 1e7 < known.max() <= ANY_RATE_HZ[1] * 1.001
     assert torch.equal(batch.rate_B, torch.full((100,), 3.2e6))
+
+
+def test_remixed_windows_are_new_mixtures_that_keep_their_first_source_and_noise(folder):
+    whole = examples(folder, SEPARATION, 88)
+    batch = whole.batch(np.arange(16))
+    before = torch.cat([batch.iq_BL2[:, None], batch.targets_BKL2], 1)
+    config = AugmentConfig(phase=False, shift=False, remix=True)
+    after, _ = augmented(before, config, torch.Generator().manual_seed(3))
+    assert torch.allclose(after[:, 0].square().sum(-1).amax(-1), torch.ones(16), atol=1e-4)
+    first = before[:, 1].square().sum((1, 2)).sqrt() / after[:, 1].square().sum((1, 2)).sqrt()
+    assert torch.allclose(after[:, 1] * first[:, None, None], before[:, 1], atol=1e-5)
+
+    def noise(iq_BKL2):
+        return iq_BKL2[:, 0] - iq_BKL2[:, 1] - iq_BKL2[:, 2]
+
+    assert torch.allclose(noise(after) * first[:, None, None], noise(before), atol=1e-4)
+    energy = after[:, 2].square().sum((1, 2)).sqrt() * first
+    own = before[:, 2].square().sum((1, 2)).sqrt()
+    assert torch.allclose(energy.sort().values, own.sort().values, rtol=1e-3)  # each source once
+    assert not torch.allclose(energy, own, rtol=1e-2)

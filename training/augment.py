@@ -35,6 +35,18 @@ def mirrored(iq_BKL2: Tensor, chosen_B: Tensor) -> Tensor:
     return torch.stack([i_BKL, q_BKL * sign_B], dim=-1)
 
 
+def remixed(iq_BKL2: Tensor, order_B: Tensor, angle_B: Tensor) -> Tensor:
+    """Mixtures (first) of two sources (B, 3, L, 2) with the second source of window ``order_B``, turned by ``angle_B``,
+    in place of their own; normalised anew by the mixture's max|IQ|. The noise, what the sources do not add up to, stays.
+    """
+    mixture_BL2, first_BL2, second_BL2 = iq_BKL2.unbind(1)
+    noise_BL2 = mixture_BL2 - first_BL2 - second_BL2
+    second_BL2 = turned(second_BL2[order_B].unsqueeze(1), angle_B).squeeze(1)
+    mixed_BKL2 = torch.stack([first_BL2 + second_BL2 + noise_BL2, first_BL2, second_BL2], 1)
+    peak_B = mixed_BKL2[:, 0].square().sum(-1).amax(-1).sqrt()
+    return mixed_BKL2 / torch.where(peak_B > 0, peak_B, 1.0)[:, None, None, None]
+
+
 def augmented(
     iq_BKL2: Tensor, config: AugmentConfig, generator: torch.Generator, delay_B: Tensor | None = None,
     delay_range: tuple[float, float] | None = None,
@@ -48,6 +60,9 @@ def augmented(
     batch, _, length, _ = iq_BKL2.shape
     angle_B, place_B, chance_B = torch.rand(3, batch, generator=generator)
     samples_B = torch.zeros(batch, dtype=torch.int64)
+    if config.remix and iq_BKL2.shape[1] == 3:
+        order_B, turn_B = torch.randperm(batch, generator=generator), torch.rand(batch, generator=generator)
+        iq_BKL2 = remixed(iq_BKL2, order_B, 2 * math.pi * turn_B)
     if config.conjugate:
         iq_BKL2 = mirrored(iq_BKL2, chance_B < 0.5)
     if config.phase:

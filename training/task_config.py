@@ -63,12 +63,14 @@ class TaskDataConfig:
 @dataclass(frozen=True)
 class AugmentConfig:
     """``phase``: by any angle. ``shift``: around the window's end, by up to ``shift_most`` of its length either way.
-    ``conjugate``: half of the windows, whose chirps and sidebands then go the other way."""
+    ``conjugate``: half of the windows, whose chirps and sidebands then go the other way. ``remix``: a mixture's second
+    source comes from another window of the batch, turned, so that no two mixtures are met twice."""
 
     phase: bool = True
     shift: bool = True
     shift_most: float = 1.0
     conjugate: bool = False
+    remix: bool = False
 
 
 @dataclass(frozen=True)
