@@ -17,6 +17,7 @@ from .contract import tags
 from .contract.errors import UsageError
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .dsp.overlap_add import OverlapAdd
+from .dsp.source_order import SourceOrder
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _STREAM_TAG = pmt.intern(tags.STREAM_TAG)
@@ -24,19 +25,27 @@ _STREAM_TAG_SAMPLE = pmt.intern(tags.STREAM_TAG_SAMPLE)
 _STREAM_TAG_KEY = pmt.intern(tags.STREAM_TAG_KEY)
 _STREAM_TAG_VALUE = pmt.intern(tags.STREAM_TAG_VALUE)
 _STREAM_TAG_SOURCE = pmt.intern(tags.STREAM_TAG_SOURCE)
+_RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
+_RECONSTRUCTED = pmt.intern(tags.RECONSTRUCTED)
 
 
 class overlap_add(gr.basic_block):
     """Turns windows of ``length`` samples, ``hop`` apart, back into a stream: sample k in is sample k out.
 
-    Input: vectors of ``length`` complex samples. Output: complex stream.
+    Input: vectors of ``length`` complex samples, on ``sources`` ports. Output: as many complex streams, in step.
 
     Where windows overlap, each sample is the mean of the windows that hold it, weighted towards their middles; windows
     that nobody changed give the stream back. ``emind_window`` tags say where windows lie and which samples are zero
     fill (those are left out); without them every window follows ``hop`` samples behind the last one.
 
+    With several ``sources`` the ports hold what a separation made of the same windows, and a source stays on its port:
+    each window's are put in the order in which they continue the last window's over the samples that both hold. Windows
+    that ``emind_reconstruction`` says were not separated stay as they are. Where nothing overlaps (behind a gap, behind
+    a window left out with ``hop`` of half a window) the order begins anew.
+
     Tags: ``emind_stream_tag`` comes out as the stream's own tag, with its key, value and source, on its exact sample;
-    every other tag of a window comes out on the window's first sample; ``emind_window`` ends here.
+    every other tag of a window comes out on the window's first sample; ``emind_window`` ends here. The tags are those
+    of the first port, and come out on all.
 
     The last ``length - hop`` samples of the last window wait for windows that would hold them too, and are dropped at
     the end of the stream: none with ``hop`` = ``length``.
@@ -45,17 +54,28 @@ class overlap_add(gr.basic_block):
     ----------
     length: samples a window
     hop: samples from one window's start to the next one's, as in :class:`windowing`
+    sources: ports whose windows belong together; above 1 the hop must be below the length
 
     Raises
     ------
-    UsageError: a hop that leaves samples out
+    UsageError: a hop that leaves samples out, or several sources whose windows do not overlap
     """
 
-    def __init__(self, length: int = 1024, hop: int = 1024) -> None:
+    def __init__(self, length: int = 1024, hop: int = 1024, sources: int = 1) -> None:
         if not 1 <= hop <= length:
             raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
-        self._adder = OverlapAdd(length, hop)
-        gr.basic_block.__init__(self, "emind_overlap_add", in_sig=[(np.complex64, (length,))], out_sig=[np.complex64])
+        if sources < 1:
+            raise UsageError(f"sources {sources} must be at least 1")
+        if sources > 1 and hop == length:
+            raise UsageError(
+                f"{sources} sources keep their order where windows overlap: "
+                f"set a hop below the window length {length}, such as {length // 2}"
+            )
+        self._adders = [OverlapAdd(length, hop) for _ in range(sources)]
+        self._order = SourceOrder(length, sources) if sources > 1 else None
+        gr.basic_block.__init__(
+            self, "emind_overlap_add", in_sig=[(np.complex64, (length,))] * sources, out_sig=[np.complex64] * sources
+        )
         self._length, self._hop = length, hop
         self._prepare()
         self.set_tag_propagation_policy(gr.TPP_DONT)
@@ -71,7 +91,11 @@ class overlap_add(gr.basic_block):
         return True
 
     def _prepare(self) -> None:
-        self._adder.reset()
+        for adder in self._adders:
+            adder.reset()
+        if self._order is not None:
+            self._order.restart()
+        self._separated = True  # the newest window, as far as its tags tell
         self._anchor = Anchor(0, 0, self._hop, self._length, StreamState())
         self._expected = 0  # sample at which the next window starts if it continues
         self._shift = 0  # from sample number in to sample number out; 0 unless windows are missing
@@ -81,9 +105,9 @@ class overlap_add(gr.basic_block):
         return [1] * ninputs
 
     def general_work(self, input_items: list, output_items: list) -> int:
-        windows, out = input_items[0], output_items[0]
+        waiting = min(len(windows) for windows in input_items)
         first = self.nitems_read(0)
-        found = self.get_tags_in_range(0, first, first + len(windows))
+        found = self.get_tags_in_range(0, first, first + waiting)
         try:
             anchors = [
                 anchor_from_fields(tag.offset, pmt.to_python(tag.value)) for tag in found if pmt.eq(tag.key, _WINDOW)
@@ -100,17 +124,20 @@ class overlap_add(gr.basic_block):
         # Runs: from one anchor to the next, the first perhaps continuing the last call's.
         starts = sorted({first, *(anchor.window for anchor in anchors)})
         by_window = {anchor.window: anchor for anchor in anchors}
+        separated = self._separation(found, first, waiting)
         produced = done = 0
         written = self.nitems_written(0)
         tag_index = 0
-        for start, stop in zip(starts, [*starts[1:], first + len(windows)]):
+        for start, stop in zip(starts, [*starts[1:], first + waiting]):
             anchor = by_window.get(start)
             if anchor is not None:
-                flushed = self._begin(anchor, out[produced:], written + produced)
+                flushed = self._begin(anchor, [out[produced:] for out in output_items], written + produced)
                 if flushed is None:
                     break
                 produced += flushed
-            count, samples = self._add(windows[start - first : stop - first], start, out[produced:])
+            here = slice(start - first, stop - first)
+            inputs, outs = [windows[here] for windows in input_items], [out[produced:] for out in output_items]
+            count, samples = self._add(inputs, separated[here], start, outs)
             while tag_index < len(found) and found[tag_index].offset < start + count:
                 self._route(found[tag_index])
                 tag_index += 1
@@ -119,38 +146,65 @@ class overlap_add(gr.basic_block):
             if count < stop - start:
                 break
         self._emit_tags(written + produced)
-        self.consume(0, done)
+        if done:
+            self._separated = bool(separated[done - 1])
+        self.consume_each(done)
         return produced
 
-    def _begin(self, anchor: Anchor, out: np.ndarray, position: int) -> int | None:
+    def _separation(self, found: list, first: int, count: int) -> np.ndarray:
+        """Which of ``count`` windows, the first number ``first``, were separated: bool (count,)."""
+        separated = np.full(count, self._separated)
+        if self._order is not None:
+            for tag in found:
+                if pmt.eq(tag.key, _RECONSTRUCTION):
+                    separated[tag.offset - first :] = pmt.eq(tag.value, _RECONSTRUCTED)
+        return separated
+
+    def _begin(self, anchor: Anchor, outs: list[np.ndarray], position: int) -> int | None:
         """Windows start anew at an anchor, output sample ``position``. Samples flushed, None if they do not fit."""
-        if anchor.start == self._expected:
-            self._anchor = anchor
-            return 0
-        count = min(max(anchor.start - self._expected, 0), self._adder.tail)
-        if len(out) < count + self._length:
-            return None
-        self._adder.flush(count, out)
-        self._shift = position + count - anchor.start
-        self._expected = anchor.start
+        count = 0
+        if anchor.start != self._expected:
+            count = min(max(anchor.start - self._expected, 0), self._adders[0].tail)
+            if len(outs[0]) < count + self._length:
+                return None
+            for adder, out in zip(self._adders, outs):
+                adder.flush(count, out)
+            self._shift = position + count - anchor.start
+            self._expected = anchor.start
+        if anchor.state.gap and self._order is not None:
+            self._order.restart()
         self._anchor = anchor
         return count
 
-    def _add(self, windows: np.ndarray, number: int, out: np.ndarray) -> tuple[int, int]:
-        """Add as many windows, the first of them window ``number``, as ``out`` has room for: (windows, samples)."""
-        if number == self._anchor.window and self._anchor.valid < self._length:
-            valid = self._anchor.valid
-            if len(out) < valid:
+    def _add(
+        self, inputs: list[np.ndarray], separated: np.ndarray, number: int, outs: list[np.ndarray]
+    ) -> tuple[int, int]:
+        """Add as many windows, the first of them window ``number``, as ``outs`` have room for: (windows, samples)."""
+        room = len(outs[0])
+        valid = self._anchor.valid_of(number, self._length)
+        if valid < self._length:
+            if room < valid:
                 return 0, 0
-            samples = self._adder.add_last(windows[0], valid, out)
+            for adder, windows, out in zip(self._adders, self._arranged(inputs, separated, number, 1), outs):
+                adder.add_last(windows[0], valid, out)
             self._expected = self._anchor.start + valid
-            return 1, samples
-        count = min(len(windows), len(out) // self._hop)
+            return 1, valid
+        count = min(len(inputs[0]), room // self._hop)
         if count == 0:
             return 0, 0
-        samples = self._adder.add(windows[:count], out)
-        self._expected += samples
-        return count, samples
+        for adder, windows, out in zip(self._adders, self._arranged(inputs, separated, number, count), outs):
+            adder.add(windows, out)
+        self._expected += count * self._hop
+        return count, count * self._hop
+
+    def _arranged(self, inputs: list[np.ndarray], separated: np.ndarray, number: int, count: int) -> list[np.ndarray]:
+        """The first ``count`` windows of each source, on the source's own port."""
+        if self._order is None:
+            return [windows[:count] for windows in inputs]
+        stacked = np.stack([windows[:count] for windows in inputs], axis=1)
+        start = self._anchor.start_of(number)
+        arranged = self._order.arrange(stacked, start, self._hop, separated[:count])
+        return [arranged[:, source] for source in range(len(inputs))]
 
     def _route(self, tag: gr.tag_t) -> None:
         """Note where a tag of a window has to come out."""
@@ -173,7 +227,8 @@ class overlap_add(gr.basic_block):
         later = []
         for tag in self._due:
             if tag[0] < end:
-                self.add_item_tag(0, *tag)
+                for port in range(len(self._adders)):
+                    self.add_item_tag(port, *tag)
             else:
                 later.append(tag)
         self._due = later

@@ -121,6 +121,60 @@ class qa_overlap_add(gr_unittest.TestCase):
             with self.assertRaises(UsageError):
                 overlap_add(64, hop)
 
+    def separated(self, samples, length, hop, swapped, tags=()):
+        """Two streams behind overlap_add of windows (n, 2, length) of two sources, with some swapped; and tags."""
+        windows = np.stack([samples[:, at : at + length] for at in range(0, samples.shape[1] - length + 1, hop)])
+        windows[swapped] = windows[swapped][:, ::-1]
+        tb = gr.top_block()
+        adder = overlap_add(length, hop, sources=2)
+        sinks = [blocks.vector_sink_c() for _ in range(2)]
+        for port, sink in enumerate(sinks):
+            source = blocks.vector_source_c(windows[:, port].reshape(-1).tolist(), False, length, [] if port else tags)
+            tb.connect(source, (adder, port))
+            tb.connect((adder, port), sink)
+        tb.run()
+        found = [[(tag.offset, str(tag.key)) for tag in sink.tags()] for sink in sinks]
+        return [np.array(sink.data(), np.complex64) for sink in sinks], found
+
+    def test_a_source_stays_on_its_port_however_the_windows_are_swapped(self):
+        samples = np.stack([noise(64 * 50, 1), 0.3 * noise(64 * 50, 2)])
+        for hop in (32, 48, 24, 63):
+            count = (samples.shape[1] - 64) // hop + 1
+            swapped = np.flatnonzero(np.random.default_rng(hop).integers(0, 2, count))
+            if 0 in swapped:  # which port is whose is the first window's to say
+                swapped = np.setdiff1d(np.arange(count), swapped)
+            self.assertGreater(len(swapped), count / 4)
+            outs, _ = self.separated(samples, 64, hop, swapped)
+            for out, source in zip(outs, samples):
+                self.assertEqual(len(out), count * hop)
+                np.testing.assert_allclose(out, source[: len(out)], rtol=0, atol=2e-6)
+
+    def test_tags_of_the_first_port_come_out_on_all(self):
+        samples = np.stack([noise(640, 1), noise(640, 2)])
+        tags = [make_tag(item, "emind_modulation", pmt.PMT_T) for item in range(3)]
+        _, found = self.separated(samples, 64, 32, [], tags)
+        self.assertEqual(found, [[(item * 32, "emind_modulation") for item in range(3)]] * 2)
+
+    def test_windows_that_were_not_separated_stay_as_they_are_and_say_nothing_of_the_order(self):
+        length, hop = 64, 16
+        samples = np.stack([noise(640, 1), noise(640, 2)])
+        passed = [make_tag(9, "emind_reconstruction", pmt.intern("skipped")),
+                  make_tag(11, "emind_reconstruction", pmt.intern("reconstructed"))]
+        plain, _ = self.separated(samples, length, hop, [9, 10])
+        kept, found = self.separated(samples, length, hop, [9, 10], passed)
+        np.testing.assert_allclose(plain[0], samples[0, : len(plain[0])], rtol=0, atol=2e-6)
+        # Windows 9 and 10 came swapped and were left so; windows 8 and 11 overlap, and the order goes on behind them.
+        changed = np.flatnonzero(np.abs(kept[0] - plain[0]) > 1e-3)
+        self.assertGreaterEqual(changed[0], 9 * hop)
+        self.assertLess(changed[-1], 10 * hop + length)
+        self.assertEqual(found[1], [(9 * hop, "emind_reconstruction"), (11 * hop, "emind_reconstruction")])
+
+    def test_several_sources_whose_windows_do_not_overlap_are_refused(self):
+        for options in ({"hop": 64, "sources": 2}, {"hop": 32, "sources": 0}):
+            with self.assertRaises(UsageError) as caught:
+                overlap_add(64, **options)
+            self.assertNotIn("\n", str(caught.exception))
+
 
 if __name__ == "__main__":
     gr_unittest.run(qa_overlap_add)

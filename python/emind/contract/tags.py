@@ -27,6 +27,13 @@ STREAM_TAG_KEY = "key"
 STREAM_TAG_VALUE = "value"
 STREAM_TAG_SOURCE = "source"
 
+# On the streams that reconstruction heads make, beside the answers: emind_reconstruction on the first sample of each
+# window from which on something else holds: the symbol RECONSTRUCTED, or why the input passes in its place.
+RECONSTRUCTION = "emind_reconstruction"
+RECONSTRUCTED = "reconstructed"
+SKIPPED = "skipped"
+GATED = "gated"
+
 # Entries of a head's tag.
 LABEL = "label"
 CONFIDENCE = "confidence"
