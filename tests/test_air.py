@@ -40,13 +40,14 @@ def test_the_snr_is_what_the_window_has(monkeypatch, name, snr_db):
         seen.setdefault("noise", power)
         return np.sqrt(power / 2) * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
 
-    def propagated(rng, x, bandwidth):
+    def propagated(rng, x, bandwidth, multicarrier):
         seen["signal"] = np.mean(np.abs(x[air.MARGIN : -air.MARGIN]) ** 2)
         return x
 
     monkeypatch.setattr(air.ch, "complex_noise", noise)
     monkeypatch.setattr(air, "_propagated", propagated)
     monkeypatch.setattr(air, "_burst", lambda rng, x, bursty: (x, np.arange(len(x)) // air.MARGIN % 10 % 9 > 0))
+    monkeypatch.setattr(air, "PAIR_SHARE", 0.0)  # a pair is two emitters, each with a power of its own
     rng = np.random.default_rng(5)
     measured = []
     for _ in range(10):

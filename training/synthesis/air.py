@@ -14,9 +14,11 @@ import numpy as np
 from numpy.random import Generator
 
 from . import channels as ch
-from .air_signals import SIGNALS
+from .air_signals import SIGNALS, Signal
 
 CLASSES = tuple(SIGNALS)
+PAIRED = ("GFSK", "MSK", "2FSK", "OQPSK")  # many emitters of one kind share a band: two of them make one window
+PAIR_SHARE = 0.12
 MARGIN = 128  # samples generated before and after the window, so that filters settle outside it
 
 
@@ -62,17 +64,45 @@ def air_window(
     n = config.length + 2 * MARGIN
     if snr_db is None:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
-    signal = SIGNALS[name](rng, n)
-    x = signal.samples
-    bandwidth = max(signal.bandwidth, 4.0 / config.length)
-    if name != "noise":
-        x = _transmitted(rng, x, signal.linear_amplifier)
-        x, on = _burst(rng, x, signal.bursty)
-        x = x / np.sqrt(np.mean(np.abs(x[on]) ** 2) + 1e-12)
-        x = _propagated(rng, x, bandwidth)
+    if name in PAIRED and rng.random() < PAIR_SHARE:
+        x, bandwidth = _pair(rng, name, n, config.length)
+    else:
+        signal = SIGNALS[name](rng, n)
+        x, bandwidth = signal.samples, max(signal.bandwidth, 4.0 / config.length)
+        if name != "noise":
+            x = _sent(rng, signal, x, bandwidth)
     x, bandwidth = _received(rng, x, bandwidth, None if name == "noise" else snr_db)
     x = _converted(rng, x)[MARGIN : MARGIN + config.length]
     return x.astype(np.complex64), (np.nan if name == "noise" else snr_db)
+
+
+def _sent(rng: Generator, signal: Signal, x: np.ndarray, bandwidth: float) -> np.ndarray:
+    """Transmitter, burst and channel; power about one while the signal is on."""
+    x = _transmitted(rng, x, signal.linear_amplifier)
+    x, on = _burst(rng, x, signal.bursty)
+    x = x / np.sqrt(np.mean(np.abs(x[on]) ** 2) + 1e-12)
+    return _propagated(rng, x, bandwidth, signal.multicarrier)
+
+
+def _pair(rng: Generator, name: str, n: int, length: int) -> tuple[np.ndarray, float]:
+    """Two emitters of one class side by side, alike in power: their sum and the bandwidth of both together.
+
+    Mostly two of one standard, so the same rate and deviation. Where they hardly fit beside each other they overlap.
+    """
+    for _ in range(4):
+        first = SIGNALS[name](rng, 2 * n)
+        if first.bandwidth < 0.45:
+            break
+    alike = rng.random() < 0.75
+    second = first if alike else SIGNALS[name](rng, 2 * n)
+    width = max(first.bandwidth, second.bandwidth, 4.0 / length)
+    apart = rng.uniform(0.8, 2.0) * width
+    apart = min(apart, max(0.3, 0.95 - width)) * rng.choice([-1, 1])
+    one = _sent(rng, first, first.samples[:n], width)
+    two = _sent(rng, second, second.samples[n:], width) * 10 ** (rng.uniform(-3, 3) / 20)
+    x = ch.shift(one, -apart / 2) + ch.shift(two, apart / 2)
+    loud = np.abs(x) > 0.3 * np.abs(x[MARGIN : n - MARGIN]).max()
+    return x / np.sqrt(np.mean(np.abs(x[loud]) ** 2) + 1e-12), min(1.0, width + abs(apart))
 
 
 def _transmitted(rng: Generator, x: np.ndarray, linear_amplifier: bool) -> np.ndarray:
@@ -123,12 +153,24 @@ def _burst(rng: Generator, x: np.ndarray, bursty: bool) -> tuple[np.ndarray, np.
     return x, on if on.any() else np.ones(n, bool)
 
 
-def _propagated(rng: Generator, x: np.ndarray, bandwidth: float) -> np.ndarray:
+def _propagated(rng: Generator, x: np.ndarray, bandwidth: float, multicarrier: bool = False) -> np.ndarray:
+    """Echoes and fading. Without a line of sight whole parts of a wide signal's band are gone.
+
+    Multicarrier systems are built for echoes of many samples; single carriers are used where the echoes last less
+    than about half a symbol.
+    """
     n = len(x)
-    if rng.random() < 0.4:
+    kind = rng.random()
+    if kind < 0.35:  # a line of sight
         spread = min(24.0, 10 ** rng.uniform(-1.0, 0.0) / bandwidth)
         response = ch.multipath(rng, n, spread, int(rng.integers(1, 6)), 10 ** rng.uniform(0.0, 2.0))
         x = ch.filtered(x, response)
+    elif kind < (0.7 if multicarrier else 0.5):
+        spread = 10 ** rng.uniform(0.0, 0.9)
+        if not multicarrier:
+            spread = min(spread, rng.uniform(0.1, 0.5) / bandwidth)
+        response = ch.multipath(rng, n, spread, int(rng.integers(3, 9)), 10 ** rng.uniform(-2.0, 0.0))
+        x = ch.scaled_to(ch.filtered(x, response), ch.power(x))  # what is received sets the SNR
     if rng.random() < 0.15:
         x = x * ch.fading(rng, n, 10 ** rng.uniform(-5, -3), 10 ** rng.uniform(0, 1.5))
     return x
@@ -145,10 +187,11 @@ def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | N
     power = 1.0 if snr_db is None else ch.db(-snr_db)
     if snr_db is not None:
         x = ch.shift(x, offset, rng.uniform(0, 2 * np.pi))
-        if rng.random() < 0.12:  # a weaker neighbour somewhere in the band
+        if rng.random() < 0.12:  # a weaker neighbour, somewhere in the band or upon the signal
             other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n).samples
             level = ch.db(-rng.uniform(8, 25)) / (np.mean(np.abs(other) ** 2) + 1e-12)
-            x = x + np.sqrt(level) * ch.shift(other, rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * np.pi))
+            where = offset + rng.uniform(-0.5, 0.5) * (bandwidth if rng.random() < 0.3 else 1.0)
+            x = x + np.sqrt(level) * ch.shift(other, where, rng.uniform(0, 2 * np.pi))
     total = ch.complex_noise(rng, n, power) + x
     kind = rng.random()
     if snr_db is None:
@@ -165,7 +208,7 @@ def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | N
     return total, bandwidth
 
 
-_NEIGHBOURS = ("BPSK", "QPSK", "GFSK", "NFM", "OOK", "16QAM", "2FSK")
+_NEIGHBOURS = ("BPSK", "QPSK", "OQPSK", "GFSK", "NFM", "OOK", "16QAM", "2FSK")
 
 
 def _converted(rng: Generator, x: np.ndarray) -> np.ndarray:

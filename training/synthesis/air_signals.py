@@ -12,6 +12,8 @@ import numpy as np
 from numpy.random import Generator
 
 from . import modulators as mod
+from .air_messages import programme
+from .air_ofdm import any_ofdm
 
 # 802.15.4 chips of data symbol 0 at 2.4 GHz; the others are rotations by 4 chips, 8...15 with odd chips inverted.
 ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
@@ -19,12 +21,14 @@ ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
 
 @dataclass
 class Signal:
-    """Samples (n,), the occupied bandwidth as a share of the sample rate, and whether on-off is its nature."""
+    """Samples (n,), the occupied bandwidth as a share of the sample rate, whether on-off is its nature, and whether
+    it is made to pass echoes that are long against a sample (many carriers)."""
 
     samples: np.ndarray
     bandwidth: float
     bursty: bool = False
     linear_amplifier: bool = False
+    multicarrier: bool = False
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -288,68 +292,44 @@ def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
 
 def am_dsb(rng: Generator, n: int) -> Signal:
     bandwidth = _log_uniform(rng, 0.01, 0.35)
-    return Signal(mod.amplitude(message(rng, n, bandwidth), rng.uniform(0.4, 1.0)), 2 * bandwidth)
+    return Signal(mod.amplitude(programme(rng, n, bandwidth), rng.uniform(0.4, 1.0)), 2 * bandwidth)
 
 
 def am_ssb(rng: Generator, n: int) -> Signal:
     bandwidth = _log_uniform(rng, 0.02, 0.45)
-    return Signal(
-        mod.single_sideband(message(rng, n, bandwidth), bool(rng.random() < 0.5)), bandwidth, linear_amplifier=True
-    )
+    audio = programme(rng, n, bandwidth, pauses=True, music_share=0.15)
+    return Signal(mod.single_sideband(audio, bool(rng.random() < 0.5)), bandwidth, linear_amplifier=True)
 
 
 def narrow_fm(rng: Generator, n: int) -> Signal:
     bandwidth = _log_uniform(rng, 0.005, 0.12)
     index = _log_uniform(rng, 0.5, 3.0)
-    return Signal(
-        mod.frequency(message(rng, n, bandwidth), index * bandwidth), min(1.0, 2 * (index + 1) * bandwidth)
-    )
+    audio = programme(rng, n, bandwidth, music_share=0.1)
+    if rng.random() < 0.3:  # a sub-audible tone that opens the receiver
+        tone = rng.uniform(67, 250) / 3000 * bandwidth * np.arange(n) + rng.random()
+        audio = 0.85 * audio + 0.15 * np.cos(2 * np.pi * tone)
+    return Signal(mod.frequency(audio, index * bandwidth), min(1.0, 2 * (index + 1) * bandwidth))
+
+
+def _broadcast_audio(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
+    """Mostly music; a quarter is the denser sound of a compressed studio signal."""
+    return message(rng, n, bandwidth) if rng.random() < 0.25 else programme(rng, n, bandwidth, music_share=0.6)
 
 
 def wide_fm(rng: Generator, n: int) -> Signal:
     deviation = _log_uniform(rng, 0.04, 0.35)
     bandwidth = deviation / rng.uniform(3.5, 12.0)
-    m = message(rng, n, bandwidth)
+    m = _broadcast_audio(rng, n, bandwidth)
     if rng.random() < 0.6:  # broadcast stereo: 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
         t = np.arange(n) * bandwidth / 15.0
         phase = 2 * np.pi * rng.random()
-        side = message(rng, n, bandwidth) * rng.random()
+        side = _broadcast_audio(rng, n, bandwidth) * rng.random()
         m = 0.85 * (m + side * np.cos(2 * np.pi * 38 * t + 2 * phase)) + 0.1 * np.cos(2 * np.pi * 19 * t + phase)
     return Signal(mod.frequency(np.clip(m, -1, 1), deviation), min(1.0, 2 * (deviation + 2 * bandwidth)))
 
 
 def ofdm(rng: Generator, n: int) -> Signal:
-    occupied = rng.uniform(0.25, 0.95)
-    kind = rng.random()
-    if kind < 0.4:  # Wi-Fi and its like: short symbols
-        transform = int(rng.choice([64, 64, 128, 256])) if rng.random() < 0.6 else int(rng.integers(48, 320))
-    else:
-        transform = int(_log_uniform(rng, 128, 4096))
-    used = max(12, int(occupied * transform))
-    prefix = int(transform * rng.choice([0.25, 0.125, 0.07, 0.0625, 0.03125]))
-    count = n // (transform + prefix) + 3
-    positions = np.concatenate([np.arange(-(used // 2), 0), np.arange(1, used - used // 2 + 1)])
-    points = [mod.psk(2), mod.psk(4), mod.qam(16), mod.qam(64)][int(rng.integers(0, 4))]
-    carriers = points[rng.integers(0, len(points), (count, used))]
-    if rng.random() < 0.5:  # pilots: every k-th carrier, stronger, the same sign pattern in each symbol
-        step = int(rng.integers(3, 16))
-        carriers[:, ::step] = rng.choice([-1, 1], len(range(0, used, step))) * rng.uniform(1.0, 1.5)
-    if rng.random() < 0.35:  # partly loaded: blocks of carriers empty, another set each symbol
-        block = int(rng.integers(6, 25))
-        load = rng.random((count, used // block + 1)) < rng.uniform(0.3, 0.95)
-        load[:, 0] = True
-        carriers = carriers * np.repeat(load, block, axis=1)[:, :used]
-    roll = int(prefix * rng.uniform(0, 0.5)) if rng.random() < 0.4 else 0
-    start = int(rng.integers(0, transform + prefix))
-    x = mod.ofdm(carriers, transform, prefix, positions, n, start, roll)
-    if kind < 0.4 and rng.random() < 0.3:  # a preamble of short repetitions somewhere in the window
-        sparse = np.zeros((1, used), complex)
-        sparse[:, ::4] = 2 * mod.psk(4)[rng.integers(0, 4, sparse[:, ::4].shape)]
-        period = mod.ofdm(sparse, transform, 0, positions, transform)
-        length, at = int(2.5 * transform), int(rng.integers(0, max(1, n - 3 * transform)))
-        x[at : at + length] = np.resize(period, length)[: len(x) - at]
-    power = np.mean(np.abs(x) ** 2)
-    return Signal(x / np.sqrt(power + 1e-12), used / transform, linear_amplifier=True)
+    return Signal(*any_ofdm(rng, n), linear_amplifier=True, multicarrier=True)
 
 
 def lora(rng: Generator, n: int) -> Signal:
