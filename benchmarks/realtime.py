@@ -18,17 +18,16 @@ import statistics
 import sys
 import time
 
-BATCH = 32
+from .measuring import BATCH, RATE_HZ, add_weights_arguments, engine_rate, noise_windows, weights_of
+
 REPETITIONS = 5
-RATE_HZ = 1e6
 FEED = 0.5  # share of the block's rate at which latency is measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
+    add_weights_arguments(parser)
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what computes (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads (default: 0 = all)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="in all, about (default: 20)")
 
 
@@ -37,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.seconds > 0:
         raise UsageError(f"--seconds {options.seconds:g} must be above 0")
-    figures = measure(options.weights, options.seconds, options.backend, options.threads)
+    with weights_of(options) as weights:
+        figures = measure(weights, options.seconds, options.backend, options.threads)
     if options.json:
         print(json.dumps(figures))
     else:
@@ -47,27 +47,25 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, seconds: float, backend: str = "auto", threads: int = 0) -> dict:
     """The figures that `emind bench realtime --json` prints."""
-    import numpy as np
     from emind.runtime.engine import load_engine, load_naive
 
     engine = load_engine(weights, backend=backend, threads=threads)
     naive = load_naive(weights)
     length = engine.spec.length
-    generator = np.random.default_rng(1)
-    windows = generator.standard_normal((4 * BATCH, 2 * length), np.float32).view(np.complex64)
+    windows = noise_windows(length)
     each = seconds / (3 * REPETITIONS + 3)
 
-    engine_rate = _engine_rate(engine, windows, each)  # warms up, too
+    bare_rate = engine_rate(engine, windows, each)  # warms up, too
     naive_rate = _naive_rate(naive, windows, 2)
     block_rate, _ = _block_rate(engine, windows, 4 * BATCH)
     rates: dict[str, list[float]] = {"block": [], "naive": [], "engine": []}
     lost = 0
     for _ in range(REPETITIONS):
-        block_rate, missing = _block_rate(engine, windows, max(BATCH, int(engine_rate * each)))
+        block_rate, missing = _block_rate(engine, windows, max(BATCH, int(bare_rate * each)))
         lost += missing
         rates["block"].append(block_rate)
         rates["naive"].append(_naive_rate(naive, windows, max(2, int(naive_rate * each))))
-        rates["engine"].append(_engine_rate(engine, windows, each))
+        rates["engine"].append(engine_rate(engine, windows, each))
         naive_rate = rates["naive"][-1]
     block, plain, bare = (statistics.median(rates[name]) for name in ("block", "naive", "engine"))
     feed = block * FEED
@@ -80,19 +78,6 @@ def measure(weights: str, seconds: float, backend: str = "auto", threads: int = 
         "windows_skipped": live["windows_skipped"], "results_lost": lost,
         "weights": engine.name, "backend": engine.backend,
     }
-
-
-def _engine_rate(engine, windows, seconds: float) -> float:
-    """Windows a second of ``engine.infer`` on batches of BATCH, for ``seconds``."""
-    import numpy as np
-
-    rates = np.full(BATCH, RATE_HZ)
-    batches = [np.ascontiguousarray(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)]
-    done, start = 0, time.perf_counter()
-    while done == 0 or time.perf_counter() - start < seconds:
-        engine.infer(batches[done // BATCH % len(batches)], rates)
-        done += BATCH
-    return done / (time.perf_counter() - start)
 
 
 def _source(windows, count: int, top_block, rate: float = 0.0):

@@ -10,6 +10,9 @@ from ..contract.errors import EMindError
 # name, module, what it measures
 BENCHES = (
     ("realtime", "emind_benchmarks.realtime", "windows a second through the GNU Radio block"),
+    ("latency", "emind_benchmarks.latency", "latency and coverage over load, a tenth to three times the engine's rate"),
+    ("stream", "emind_benchmarks.stream", "a stream of a given rate: samples lost, longest wait, coverage"),
+    ("soak", "emind_benchmarks.soak", "minutes of overload: memory and queues over time"),
     ("storage", "emind_benchmarks.storage", "reading Parquet, and recording"),
 )
 
