@@ -127,6 +127,9 @@ def test_grc_offers_what_the_blocks_know():
     recorders = {"policy": policies, "file_format": set(FILE_FORMATS), "iq_format": {FLOAT32, INT16}}
     offered = {(block, p["id"]): set(p["options"]) for block in BLOCKS
                for p in description(block)["parameters"] if p["dtype"] == "enum"}
+    streams = [offered.pop((block, "streams")) for block in ("inference", "receiver")]
+    assert streams[0] == streams[1]
+    assert set().union(*map(ast.literal_eval, streams[0])) == {"denoise", "separation"}
     assert offered == {(block, name): known[name] for block in ("inference", "receiver") for name in known} | {
         ("recorder", name): values for name, values in recorders.items()}
 

@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import pmt
@@ -25,9 +26,11 @@ from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .runtime.changing import Changer
 from .runtime.dispatch import POLICIES, REALTIME, Dispatcher, Released
 from .runtime.statistics import Statistics
+from .runtime.streams import Streams
 from .runtime.worker import Worker
 
 _WINDOW = pmt.intern(tags.WINDOW)
+_RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
@@ -40,7 +43,9 @@ _DEADLINE_S = 0.1
 class inference(gr.basic_block):
     """Asks EMind about each window and tags it with the answers; the windows pass unchanged.
 
-    Input and output: vectors of ``length`` complex samples, all their tags kept.
+    Input and output: vectors of ``length`` complex samples, all their tags kept. Each head in ``streams`` adds as many
+    outputs as it makes waveforms of a window: denoised ones on one, separated ones on two. All outputs are in step and
+    carry the same tags.
 
     A window is held back in the input buffer until its answer is there, while a thread gathers windows into batches
     and infers them. All-zero windows, windows below the gate and windows with values that are not finite never
@@ -48,6 +53,10 @@ class inference(gr.basic_block):
 
     Tags on the output: for each head ``emind_<head>``, a dict of ``label`` (symbol), ``confidence`` (0 to 1),
     ``length`` (samples that are signal), and for the head ``modulation`` ``family`` (symbol).
+
+    Tags on the outputs of ``streams``: ``emind_reconstruction`` on the first window and wherever it changes what the
+    windows hold: ``reconstructed``, or ``skipped`` or ``gated``, where a head's first output is the window as it came
+    and its others are zero.
 
     Messages:
 
@@ -74,11 +83,12 @@ class inference(gr.basic_block):
     gate_db: windows less than this many dB above the noise floor are gated; None: no gate
     threads: of the engine, 0: as many as serve it
     backend: of the engine
+    streams: heads whose waveforms come out as well, such as ``("denoise",)`` or ``("separation",)``
     engine: an engine already loaded, instead of ``weights``, ``threads`` and ``backend``
 
     Raises
     ------
-    EMindError: no such weights, a damaged file, or weights made for another window length
+    EMindError: no such weights, a damaged file, weights made for another window length or without such a head
     """
 
     def __init__(
@@ -93,6 +103,7 @@ class inference(gr.basic_block):
         gate_db: float | None = None,
         threads: int = 0,
         backend: str = "auto",
+        streams: Sequence[str] = (),
         engine: object | None = None,
     ) -> None:
         if policy not in POLICIES:
@@ -111,9 +122,10 @@ class inference(gr.basic_block):
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
                 f"set length {engine.spec.length} instead of {length} in windowing, inference and overlap_add"
             )
-        gr.basic_block.__init__(
-            self, "emind_inference", in_sig=[(np.complex64, (length,))], out_sig=[(np.complex64, (length,))]
-        )
+        self._streams = Streams(streams, engine.heads, engine.name)
+        windows = [(np.complex64, (length,))]
+        outputs = windows * (1 + self._streams.ports)
+        gr.basic_block.__init__(self, "emind_inference", in_sig=windows, out_sig=outputs)
         self._engine = engine  # what the next start begins with
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._backend, self._threads = backend, threads
@@ -133,7 +145,7 @@ class inference(gr.basic_block):
         self.message_port_register_out(_STATISTICS)
         self.message_port_register_in(_WEIGHTS)
         self.set_msg_handler(_WEIGHTS, self._on_weights)
-        self.set_tag_propagation_policy(gr.TPP_ONE_TO_ONE)
+        self.set_tag_propagation_policy(gr.TPP_ALL_TO_ALL)
         level = self.log_level()
         self.set_log_level("warn")  # the call says at level info what it does
         self.set_min_output_buffer(window_buffer(length, 256))
@@ -224,6 +236,7 @@ class inference(gr.basic_block):
             raise EMindError(
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"
             )
+        self._streams.check(engine.heads, weights)
         return engine
 
     def _accept(self, engine: object) -> None:
@@ -242,6 +255,7 @@ class inference(gr.basic_block):
 
     def _prepare(self) -> None:
         self._statistics = Statistics()
+        self._streams.restart()
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self._drained_due = 0.0
         self._error: Exception | None = None
@@ -277,6 +291,7 @@ class inference(gr.basic_block):
         if released is not None:
             count = len(released.fates)
             out[:count] = windows[:count]
+            self._make_streams([port[:count] for port in output_items[1:]], windows[:count], released)
             self._report(released, first)
             self.consume(0, count)
         self._publish_statistics_if_due(drained=count == len(windows))
@@ -349,6 +364,12 @@ class inference(gr.basic_block):
             self.logger.error(f"the engine {self._worker.engine.name} failed, {then}: {type(error).__name__}: {error}")
         return self._policy != REALTIME
 
+    def _make_streams(self, ports: list[np.ndarray], windows: np.ndarray, released: Released) -> None:
+        written = self.nitems_written(0)
+        for index, state in self._streams.fill(ports, windows, released):
+            for port in range(1, 1 + len(ports)):
+                self.add_item_tag(port, written + index, _RECONSTRUCTION, pmt.intern(state))
+
     def _report(self, released: Released, first: int) -> None:
         """Tag the released windows, the first of which is number ``first``, and publish their detections."""
         if released.engine is not self._answering:
@@ -361,7 +382,9 @@ class inference(gr.basic_block):
             anchor = self._anchor_of(number)
             valid = anchor.valid_of(number, self._length)
             for each in said:
-                self.add_item_tag(0, written + index, each.key, each.tag(valid))
+                value = each.tag(valid)
+                for port in range(1 + self._streams.ports):
+                    self.add_item_tag(port, written + index, each.key, value)
             if wanted and said:
                 rate, snr_db = self._rate_of(anchor), released.snr_db[index]
                 found = detection(anchor, number, valid, rate, said, snr_db, released.latency_ms[index])

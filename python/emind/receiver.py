@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gnuradio import gr
 from gnuradio.filter import firdes, freq_xlating_fir_filter_ccf
@@ -19,6 +20,7 @@ from .contract.errors import UsageError
 from .dsp.framing import window_buffer
 from .inference import inference
 from .overlap_add import overlap_add
+from .runtime.streams import Streams
 from .windowing import windowing
 
 _FILL = 0.35  # of the new rate that the wanted band may fill
@@ -32,6 +34,10 @@ class receiver(gr.hier_block2):
     and the stream's own tags in place. With neither ``offset`` nor ``bandwidth`` sample k in is sample k out;
     otherwise the output is the shifted and decimated stream, and all sample numbers count its samples.
 
+    Each head in ``streams`` adds outputs, aligned with the first one to the sample and with the same tags: the denoised
+    stream, or the two separated ones. ``emind_reconstruction`` tags say where they hold the input instead, see
+    :class:`inference`; where windows overlap, one kind goes over into the other smoothly.
+
     Message ports: ``detections``, ``statistics`` and, as an input, ``weights``, see :class:`inference`.
 
     Parameters
@@ -41,8 +47,8 @@ class receiver(gr.hier_block2):
     offset: Hz from the middle of the input band to the signal
     bandwidth: Hz that the signal occupies; the stream is decimated by the largest whole number that leaves the signal
         at most 0.35 of the new rate. 0: not decimated
-    hop: samples from one window's start to the next one's; 0: as the weights say
-    policy, batch, max_latency_ms, gate_db, threads, backend, engine: see :class:`inference`
+    hop: samples from one window's start to the next one's; 0: as the weights say, or half a window with ``streams``
+    policy, batch, max_latency_ms, gate_db, threads, backend, streams, engine: see :class:`inference`
     hold: windows held back at most; 0: as many as come in 0.1 s, at least 128
 
     Raises
@@ -64,6 +70,7 @@ class receiver(gr.hier_block2):
         hold: int = 0,
         threads: int = 0,
         backend: str = "auto",
+        streams: Sequence[str] = (),
         engine: object | None = None,
     ) -> None:
         if not sample_rate > 0:
@@ -76,32 +83,42 @@ class receiver(gr.hier_block2):
             from .runtime.engine import ready_engine  # torch comes in here and not with the block
 
             engine = ready_engine(weights, backend, threads, batch)
+        wanted = Streams(streams, engine.heads, engine.name)
         length = engine.spec.length
-        hop = hop or engine.spec.hop
+        hop = hop or (max(1, length // 2) if wanted.ports else engine.spec.hop)
         if not 1 <= hop <= length:
             raise UsageError(f"hop {hop} must be between 1 and the window length {length}")
         gr.hier_block2.__init__(
             self,
             "emind_receiver",
             gr.io_signature(1, 1, gr.sizeof_gr_complex),
-            gr.io_signature(1, 1, gr.sizeof_gr_complex),
+            gr.io_signature(1 + wanted.ports, 1 + wanted.ports, gr.sizeof_gr_complex),
         )
+        self.streams = wanted.ports  # outputs behind the first one
         self.decimation = max(1, int(_FILL * sample_rate / bandwidth)) if bandwidth > 0 else 1
         self.rate = sample_rate / self.decimation
         hold = hold or max(128, math.ceil(_HOLD_S * self.rate / hop))
         buffer = window_buffer(length, 2 * hold)
         self.windowing = windowing(length, hop, self.rate, self.decimation, offset, buffer)
         self.inference = inference(
-            weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, engine=engine
-        )
-        self.overlap_add = overlap_add(length, hop)
-        chain = [self.windowing, self.inference, self.overlap_add]
+            weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, streams,
+            engine=engine,
+        )  # fmt: skip
+        chain = [self.windowing, self.inference]
         if offset or self.decimation > 1:
             taps = [1.0]
             if self.decimation > 1:  # the new band's outer tenth on each side may alias, the signal lies well within
                 taps = firdes.low_pass(1.0, sample_rate, 0.4 * self.rate, 0.2 * self.rate)
             chain.insert(0, freq_xlating_fir_filter_ccf(self.decimation, taps, offset, sample_rate))
-        self.connect(self, *chain, self)
+        self.connect(self, *chain)
+        # One for the windows themselves, then one a head. Blocks in Python live only as long as something here has them.
+        self.overlap_adds = [overlap_add(length, hop, sources) for sources in (1, *wanted.sources.values())]
+        port = 0
+        for adder, sources in zip(self.overlap_adds, (1, *wanted.sources.values())):
+            for source in range(sources):
+                self.connect((self.inference, port), (adder, source))
+                self.connect((adder, source), (self, port))
+                port += 1
         for port in (tags.PORT_DETECTIONS, tags.PORT_STATISTICS):
             self.message_port_register_hier_out(port)
             self.msg_connect(self.inference, port, self, port)
