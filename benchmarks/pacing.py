@@ -76,8 +76,8 @@ class paced_source(gr.sync_block):
         if math.isnan(self.begun):
             self.begun = self._clock()
             self._tag()
+        self._judge(self._clock() - self.begun - (self.sent + self.lost) / self.rate)
         owed = self._owed()
-        self._judge(owed / self.rate)
         wanted = min(self._chunk, len(out), self.count - self.sent - self.lost)
         if owed < wanted:
             time.sleep((wanted - owed) / self.rate)
