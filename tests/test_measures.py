@@ -12,6 +12,7 @@ from emind_training.measures import (
     classification_scores,
     denoising_scores,
     detection_scores,
+    fitted_snr_db,
     mean_absolute_errors,
     mse_db,
     separation_scores,
@@ -214,3 +215,28 @@ def test_denoising_is_told_against_the_noisy_window():
 def test_heads_put_out_what_the_measures_take():
     waveforms = torch.tensor([[[1.0, 2.0], [3.0, -4.0]]], dtype=torch.bfloat16).float().requires_grad_(True)
     assert as_complex(waveforms).tolist() == [[1 + 2j, 3 - 4j]]
+
+
+# ------------------------------------------------------------------------------------------------ a carrier offset
+
+
+@pytest.mark.parametrize("offset", [0.0, 1 / 5000, -50e3 / 20e6])
+def test_fitted_the_untouched_input_scores_its_noise_alone_whatever_its_carrier_offset(offset):
+    clean = noise(40, 1024)
+    turned = 0.5j * clean * np.exp(2j * np.pi * offset * np.arange(1024))
+    for level in (0.0, 20.0):
+        hiss = noise(40, 1024, seed=1) * 0.5 * 10 ** (-level / 20)
+        fitted = fitted_snr_db(turned + hiss, clean)
+        assert fitted.mean() == pytest.approx(level, abs=0.3) and fitted.std() < 0.6
+    if abs(offset) > 1e-3:  # a turn and more in the window: compared as stored, the noise hardly matters
+        assert snr_db(2 * turned / 1j, clean).mean() < 0
+    assert np.isnan(fitted_snr_db(clean, 0 * clean)).all()
+
+
+def test_denoising_is_told_as_stored_and_with_the_offset_fitted():
+    clean = noise(20, 1024)
+    turn = np.exp(2j * np.pi * 0.002 * np.arange(1024))
+    noisy, better = clean * turn + noise(20, 1024, seed=1), clean * turn + 0.1 * noise(20, 1024, seed=1)
+    scores = denoising_scores(better, clean, noisy)
+    assert scores["fitted_gain_db"] == pytest.approx(20, abs=0.5) and abs(scores["input_snr_db"] + 4) < 2
+    assert scores["gain_db"] < 4

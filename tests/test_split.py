@@ -11,7 +11,7 @@ from emind.contract.schema import Signal
 from emind.storage.parquet import INT16, Reader, Writer
 from emind_training.cli import main
 from emind_training.quality import check
-from emind_training.split import dealt, parsed_ratios, ratios_of, split
+from emind_training.split import dealt, drawn_ratios, parsed_ratios, ratios_of, split
 from emind_training.synthesis import build
 from emind_training.synthesis.recipe import linked
 from emind_training.synthesis.sets import SETS
@@ -94,6 +94,14 @@ def test_the_ratios_of_the_paper():
     given = Counter(dealt({("m", str(k)): (k % 44,) for k in range(1232)}, ratios_of("EM-Radar-Mix", None), 0).values())
     assert given == {0: 1008, 1: 112, 2: 112}
     assert ratios_of("RadChar-regen", None) == ratios_of("AWGN-7", None) == (70, 15, 15)
+    for name in ("RML2016.10A", "RML2016.10A-regen", "RML2016.10B", "RML2016.04C", "RML2018.01A"):
+        train, validation, test = ratios_of(name, None)
+        assert (train + validation) / test == 4 and train == 9 * validation
+    for name, share in {"ADS-B": 1 / 9, "EM-Infer-Comm": 1 / 9, "EM-Infer-Radar": 1 / 9, "EM-AIS": 1}.items():
+        train, validation, test = ratios_of(name, None)
+        assert (train + validation) / test == share and train == 9 * validation
+    assert drawn_ratios("EM-AIS") == drawn_ratios("EM-Infer-Comm") == (9, 1, 1)
+    assert drawn_ratios("RadChar-regen") == (70, 15, 15) and drawn_ratios("EM-Comm") == (9, 1)
     assert ratios_of("EM-Comm", (4, 1)) == (4, 1)
     assert parsed_ratios("paper") is None and parsed_ratios("70:15:15") == (70, 15, 15)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
@@ -19,22 +20,31 @@ from .finetune import FAMILY_OF_LABEL, TEST_SEED, VALIDATION_SEED, family_scores
 from .measures import expected_calibration_error
 
 SNR_STEP_DB = 4.0
+TEMPERATURES = 0.05, 20.0  # without bounds, answers that are all right, or no better than chance, drive it to 0 or to 1e9
 
 
 def temperature_of(logits_NC: Tensor, label_N: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood of these (validation) windows."""
-    log_t = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], lr=0.2, max_iter=60)
+    """The temperature within ``TEMPERATURES`` that minimises the negative log-likelihood of these (validation)
+    windows; a bound itself where the best lies at or beyond it."""
+    logits_NC = logits_NC.double()
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(logits_NC / log_t.exp(), label_N)
-        loss.backward()
-        return loss
+    def loss(log_t: float) -> float:
+        return functional.cross_entropy(logits_NC / math.exp(log_t), label_N).item()
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-    return log_t.exp().item()
+    low, high = map(math.log, TEMPERATURES)
+    # The loss is convex in 1 / temperature, so a bounded search finds its only minimum.
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
+    best = min((low, high, best), key=loss)
+    return TEMPERATURES[0] if best == low else TEMPERATURES[1] if best == high else math.exp(best)
+
+
+def temperature_note(temperature: float) -> str:
+    """What is to be said where a temperature met its bound; else nothing."""
+    if TEMPERATURES[0] < temperature < TEMPERATURES[1]:
+        return ""
+    why = ("validation has hardly a wrong answer, so no confidence is too high for it"
+           if temperature <= TEMPERATURES[0] else "the answers say next to nothing about the class")
+    return f"the temperature met its bound of {temperature:g}: {why}"
 
 
 def figures_of(logits_NC: Tensor, label_N: Tensor, snr_N: np.ndarray, config: FinetuneConfig) -> dict:

@@ -36,6 +36,8 @@ def add_arguments(f: argparse.ArgumentParser) -> None:
                    "to the bit; the new heads are added to them")
     f.add_argument("--per-class", type=int, default=0, metavar="K", help="training examples a class, for few-shot")
     f.add_argument("--ways", type=int, default=0, metavar="N", help="N-way K-shot episodes as well, for few-shot")
+    f.add_argument("--baselines", action="store_true", help="energy detection beside sensing, an autoencoder trained "
+                   "on the same normal windows beside anomaly; their figures stand in the file")
     f.add_argument("--out", type=Path, help="weights file; default runs/NAME/NAME.safetensors")
     f.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints, logs and drawn sets")
     f.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, if there is one")
@@ -62,7 +64,7 @@ def finetune_tasks(args: argparse.Namespace) -> int:
     init = resolve(args.init) if args.init else None
     out = _out(args, config.run.name)
     made = run(Asked(tuple(args.task), config, args.runs, tuple(args.data), init, args.track, args.freeze_encoder,
-                     args.per_class, args.ways, args.resume))
+                     args.per_class, args.ways, args.baselines, args.resume))
     training = {**made.training, "command": command(args, out), "code": code_version(),
                 "machine": {"processor": processor(), "torch": torch.__version__}}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +82,7 @@ def command(args: argparse.Namespace, out: Path) -> str:
     words += ["--freeze-encoder"] if args.freeze_encoder else []
     words += ["--per-class", str(args.per_class)] if args.per_class else []
     words += ["--ways", str(args.ways)] if args.ways else []
+    words += ["--baselines"] if args.baselines else []
     return " ".join([*words, "--out", str(out)])
 
 
@@ -89,10 +92,10 @@ def finetune_air(args: argparse.Namespace) -> int:
 
     from .config import read_config
 
-    own = args.data, args.track != FULL, args.freeze_encoder, args.per_class, args.ways
+    own = args.data, args.track != FULL, args.freeze_encoder, args.per_class, args.ways, args.baselines
     if args.task != [MODULATION] or any(own):
         raise UsageError(f"configuration {args.config}: has no table [task] and trains the air set alone; --data, "
-                         "--track, --freeze-encoder, --per-class, --ways and other tasks need one, see "
+                         "--track, --freeze-encoder, --per-class, --ways, --baselines and other tasks need one, see "
                          "training/configs/task-*.toml")
     config = read_config(args.config)
     init = resolve(args.init) if args.init else None

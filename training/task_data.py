@@ -210,6 +210,21 @@ class Examples:
         for at in range(0, len(self), size):
             yield self.batch(np.arange(at, min(len(self), at + size)))
 
+    def raw(self, index: np.ndarray) -> np.ndarray:
+        """(B, length) complex64: the inputs of these examples as stored, not normalised, cut in the middle.
+
+        For detectors that measure power. EMindError where a signal is shorter than a window.
+        """
+        out = np.empty((len(index), self.length), np.complex64)
+        for b, row in enumerate(self._columns["rows"][index, 0]):
+            iq = self.files.iq(int(row))
+            spare = len(iq) - self.length
+            if spare < 0:
+                raise EMindError(f"{self.files.paths[0].name}: a signal of {len(iq)} samples is shorter than a window")
+            out[b] = iq[spare // 2 : spare // 2 + self.length]
+        self.files.trim()
+        return out
+
     def batch(self, index: np.ndarray, cut: np.random.Generator | None = None) -> TaskBatch:
         """The examples of these numbers; ``cut`` draws where longer signals are cut, else in the middle."""
         rows_BK = self._columns["rows"][index]

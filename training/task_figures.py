@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from . import measures
 from .evaluate import temperature_of
 from .task_config import TaskFinetuneConfig, TaskTable
-from .task_data import TaskBatch
+from .task_data import Examples, TaskBatch
 from .task_model import Prepared
 from .tasks import ANOMALY, CLASSIFICATION, RECONSTRUCTION, REGRESSION, SCORED, Task
 
@@ -117,14 +118,37 @@ def fit_anomaly(own: Prepared, head: str, place: int, train: Iterable[TaskBatch]
     return {"normal_windows": len(fitted), "threshold_windows": len(checked), "false_alarms": false_alarms}
 
 
+def stored_targets(test: Examples | None) -> Tensor | None:
+    """The clean rows as stored, where a denoiser's targets are changed (`alignment.py`); else None."""
+    if test is None or not test.align:
+        return None
+    own = copy(test)
+    own.align = False
+    return torch.cat([batch.targets_BKL2 for batch in own.in_order()])
+
+
+def detection_score(found: Answers, task: Task, classes: Sequence[str], calibration: dict) -> np.ndarray:
+    """(N,): grows with how little a window looks like the task's normal class."""
+    if found.spec.kind == ANOMALY:
+        return found.logits[:, 1].numpy()
+    logit = (found.logits / calibration["temperature"]).softmax(-1).clamp(1e-30, 1).log()
+    place = classes.index(task.normal)
+    others = [k for k in range(len(classes)) if k != place]
+    return (logit[:, others].logsumexp(-1) - logit[:, place]).numpy()
+
+
 def figures_of(found: Answers, task: Task, classes: tuple[str, ...], set_name: str, calibration: dict,
-               config: TaskFinetuneConfig) -> dict:
-    """All figures of a task, from its answers on the test part. Values that do not exist are None."""
+               config: TaskFinetuneConfig, stored: Tensor | None = None) -> dict:
+    """All figures of a task, from its answers on the test part. Values that do not exist are None.
+
+    ``stored``: see :func:`stored_targets`.
+    """
     if found.spec.kind == RECONSTRUCTION:
-        return _clean(_waveform_figures(found, config.run.bss_windows))
+        return clean(_waveform_figures(found, config.run.bss_windows, stored))
     batch, snr = found.batch, found.batch.snr_B
     if found.spec.kind == ANOMALY:
-        return _clean({"windows": len(found)} | _detection(found.logits[:, 1].numpy(), task, classes, batch))
+        score = detection_score(found, task, classes, calibration)
+        return clean({"windows": len(found)} | detection_figures(score, task, classes, batch))
     probability = (found.logits / calibration["temperature"]).softmax(-1)
 
     def classified(mask: np.ndarray) -> dict:
@@ -142,10 +166,7 @@ def figures_of(found: Answers, task: Task, classes: tuple[str, ...], set_name: s
         family = family_scores(probability.clamp_min(1e-30).log(), FAMILY_OF_C).argmax(-1)
         out["family_accuracy"] = float((family == FAMILY_OF_C[batch.label_B]).float().mean())
     if task.normal:
-        logit = probability.clamp(1e-30, 1).log()
-        place = classes.index(task.normal)
-        others = [k for k in range(len(classes)) if k != place]
-        out["detection"] = _detection((logit[:, others].logsumexp(-1) - logit[:, place]).numpy(), task, classes, batch)
+        out["detection"] = detection_figures(detection_score(found, task, classes, calibration), task, classes, batch)
     if set_name in SCORED:
         out["scored"] = _scored(probability, batch, classes, SCORED[set_name])
     if found.spec.kind == REGRESSION:
@@ -156,7 +177,7 @@ def figures_of(found: Answers, task: Task, classes: tuple[str, ...], set_name: s
         out["units"] = {p.name: p.unit for p in task.parameters}
         out["mae_by_snr"] = _by_snr(
             snr, lambda mask: measures.mean_absolute_errors(value[mask], truth[mask], names))
-    return _clean(out)
+    return clean(out)
 
 
 def _by_snr(snr: np.ndarray, measure: Callable[[np.ndarray], dict]) -> list[dict]:
@@ -164,7 +185,7 @@ def _by_snr(snr: np.ndarray, measure: Callable[[np.ndarray], dict]) -> list[dict
     return measures.by_snr(snr, measure, None if whole else SNR_STEP_DB)
 
 
-def _detection(score: np.ndarray, task: Task, classes: tuple[str, ...], batch: TaskBatch) -> dict:
+def detection_figures(score: np.ndarray, task: Task, classes: Sequence[str], batch: TaskBatch) -> dict:
     """Area under the curve over all, for each other class, SNR and ISR, each against all normal windows."""
     label = batch.label_B.numpy()
     normal = label == classes.index(task.normal)
@@ -194,13 +215,15 @@ def _scored(probability: Tensor, batch: TaskBatch, classes: tuple[str, ...], som
             "mean_over_snr": float(np.mean([row["accuracy"] for row in rows])) if rows else math.nan}
 
 
-def _waveform_figures(found: Answers, bss_windows: int) -> dict:
+def _waveform_figures(found: Answers, bss_windows: int, stored: Tensor | None) -> dict:
     answer, truth = (measures.as_complex(x) for x in (found.outputs, found.batch.targets_BKL2))
     mixture = measures.as_complex(found.batch.iq_BL2)
     if found.spec.sources == 1:
         out = measures.denoising_scores(answer[:, 0], truth[:, 0], mixture)
         out["by_snr"] = _by_snr(
             found.batch.snr_B, lambda mask: measures.denoising_scores(answer[mask, 0], truth[mask, 0], mixture[mask]))
+        if stored is not None:
+            out["stored"] = measures.denoising_scores(answer[:, 0], measures.as_complex(stored)[:, 0], mixture)
         return out
     out = measures.separation_scores(answer, truth, mixture, (1,))
     pairs = np.all(np.abs(truth).max(-1) > 0, axis=1)
@@ -222,12 +245,12 @@ def _joined(batches: list[TaskBatch]) -> TaskBatch:
     return TaskBatch(**values, **{name: np.concatenate([getattr(b, name) for b in batches]) for name in arrays})
 
 
-def _clean(value):
+def clean(value):
     """Rounded for a header; what is not a number becomes None."""
     if isinstance(value, dict):
-        return {key: _clean(one) for key, one in value.items()}
+        return {key: clean(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(one) for one in value]
+        return [clean(one) for one in value]
     if isinstance(value, (float, np.floating)):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

@@ -1,7 +1,7 @@
 """Which files a task's examples stand in: those that were given, or a set drawn by its recipe and split.
 
     --data FILE or FOLDER ...                 <set>-train.parquet, <set>-validation.parquet, <set>-test.parquet
-    nothing: runs/sets/<set>-<hash>/          the same, by `dataset build` and `dataset split --ratios paper`
+    nothing: runs/sets/<set>-<hash>/          the same, by `dataset build` and `dataset split`
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from emind.contract.errors import EMindError, UsageError
 
 from .corpus import PIECE
-from .split import ratios_of, split
+from .split import drawn_ratios, split
 from .synthesis.build import VERSION, build_set, drawing, file_hash
 from .synthesis.recipe import SIZES
 from .synthesis.sets import SETS
@@ -78,7 +78,7 @@ def drawn_set(
     name: str, folder: Path, size: str, seed: int, items: int = 0, processes: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[SetFiles, dict]:
-    """Files of a set drawn by its recipe and split as the paper does, and what they were made from.
+    """Files of a set drawn by its recipe and split (`split.drawn_ratios`), and what they were made from.
 
     They stay in ``folder`` under a name with a hash of everything they follow from, and are drawn once. ``items``
     above 0: instead of those of ``size``.
@@ -87,7 +87,7 @@ def drawn_set(
         raise UsageError(f"unknown set {name!r}; known: {', '.join(SETS)}; or give files with --data")
     recipe = SETS[name]
     count = items or recipe.items(size)
-    ratios = ratios_of(name, None)
+    ratios = drawn_ratios(name)
     ratios = ratios if len(ratios) == len(PARTS) else THREE_PARTS
     about = {"recipe": name, "recipes": VERSION, "items": count, "seed": seed, "split": ":".join(map(str, ratios)),
              "split_seed": SPLIT_SEED}

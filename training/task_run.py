@@ -18,7 +18,9 @@ from emind.contract.window import HeadSpec, WindowSpec
 from .episodes import episodes
 from .features import encoder_features
 from .task_config import TaskFinetuneConfig
-from .task_figures import answers, calibrated, figures_of, fit_anomaly
+from .evaluate import temperature_note
+from .task_baselines import baseline_figures, has_baselines
+from .task_figures import answers, calibrated, figures_of, fit_anomaly, stored_targets
 from .task_files import files_by_set
 from .task_model import Prepared, check_track, finished, prepared
 from .task_names import FEW_SHOT, FULL, PROBE
@@ -42,6 +44,7 @@ class Asked:
     freeze: bool = False
     per_class: int = 0
     ways: int = 0
+    baselines: bool = False
     resume: bool = False
     say: Callable[[str], None] = print
 
@@ -95,7 +98,11 @@ def run(asked: Asked) -> Result:
             calibration[name] = entry
         found = answers(own, name, source.testing())
         figures[name] = {"set": source.set, "track": asked.track} | figures_of(
-            found, source.task, source.classes, source.set, entry, config)
+            found, source.task, source.classes, source.set, entry, config, stored_targets(source.test))
+        if "temperature" in entry and temperature_note(entry["temperature"]):
+            asked.say(f"{name}: {temperature_note(entry['temperature'])}")
+        if asked.baselines and has_baselines(source.task):
+            figures[name]["baselines"] = baseline_figures(source.task, source.train, source.test, found.batch)
         if asked.ways:
             figures[name]["episodes"] = _episodes(own, source, asked.ways, few, config)
         asked.say(f"{name}: {headline(figures[name])}")
@@ -138,6 +145,9 @@ def _check(asked: Asked, tasks: Sequence[Task], few: int) -> None:
         raise UsageError("--track few-shot and --per-class K go together")
     if asked.ways < 0 or asked.ways == 1 or few < 0:
         raise UsageError(f"--ways {asked.ways} must be at least 2, and --per-class {few} at least 1")
+    if asked.baselines and not any(has_baselines(task) for task in tasks):
+        raise UsageError("--baselines: energy detection for sensing and an autoencoder for anomaly; networks for the "
+                         "other tasks are trained by `emind-train compare`")
     if asked.ways and (asked.track != FEW_SHOT or any(task.kind != CLASSIFICATION for task in tasks)):
         raise UsageError("--ways N asks for N-way K-shot episodes: give it with --track few-shot, for tasks of classes")
 

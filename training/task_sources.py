@@ -62,6 +62,11 @@ class FileSource:
                    data.test_examples, drawn)
 
     @property
+    def test(self) -> Examples | None:
+        """The test part, once its batches have been asked for."""
+        return self._test
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes
 
@@ -110,6 +115,7 @@ class AirSource:
     set: str = AIR
     label: str = "modulation"
     train: None = None
+    test: None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
