@@ -8,13 +8,14 @@ the package works without them. Where it is installed and broken, whoever asks f
 
 from importlib.util import find_spec
 
-BLOCKS = ("inference", "overlap_add", "receiver", "recorder", "windowing")
+BLOCKS = ("display", "inference", "overlap_add", "receiver", "recorder", "windowing")
 
 if find_spec("gnuradio") is None:
     __all__ = []
 else:
     __all__ = list(BLOCKS)
     try:
+        from .display import display
         from .inference import inference
         from .overlap_add import overlap_add
         from .receiver import receiver

@@ -1,0 +1,1 @@
+"""What the blocks with a window show. Only ``view`` and ``form`` import Qt."""

@@ -1,0 +1,282 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+
+import os
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # before Qt comes in
+
+import numpy as np
+import pmt
+from gnuradio import blocks, gr, gr_unittest
+from PyQt5 import QtCore, QtWidgets
+
+if __package__:  # collected by pytest from the source tree
+    from . import display, recorder
+    from .contract.errors import EMindError, UsageError
+    from .gui.scene import Scene
+    from .gui.view import colour_of
+else:  # run by ctest on the module that was built
+    from gnuradio.emind import display, recorder
+    from gnuradio.emind.contract.errors import EMindError, UsageError
+    from gnuradio.emind.gui.scene import Scene
+    from gnuradio.emind.gui.view import colour_of
+
+RATE = 1e6
+COUNTS = {"windows_seen": 1000, "windows_inferred": 900, "windows_skipped": 40, "windows_gated": 60, "gaps": 3,
+          "queue_depth": 0, "latency_ms_p50": 12.0, "latency_ms_p99": 31.0, "backend": "torch", "weights": "emind-nano"}
+
+
+def application():
+    """The one of this process; Qt aborts where a window is made without."""
+    global _application
+    _application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["qa_display"])
+    return _application
+
+
+def pdu(fields):
+    return pmt.cons(pmt.to_pmt(fields), pmt.init_u8vector(0, []))
+
+
+def detection(start, label, confidence=0.9, count=1024, **more):
+    return pdu({"sample_start": start, "sample_count": count, "latency_ms": 5.0, "snr_db": 18.0,
+                "modulation": {"label": label, "confidence": confidence, "family": "psk"}, **more})
+
+
+def burst(count, start, stop, hertz, level=0.3):
+    """Noise, and from start to stop a tone of some width around hertz."""
+    rng = np.random.default_rng(3)
+    time = np.arange(count)
+    wide = np.cumsum(rng.choice([-0.1, 0.1], count // 8 + 1).repeat(8)[:count])  # some 30 kHz of frequency keying
+    hiss = 0.003 * (rng.standard_normal((count, 2)) @ [1, 1j])
+    return (hiss + level * ((time >= start) & (time < stop)) * np.exp(1j * (2 * np.pi * hertz / RATE * time + wide)))
+
+
+class qa_display(gr_unittest.TestCase):
+    def setUp(self):
+        application()
+
+    def shown(self, samples, messages=(), tags=(), **parameters):
+        """The block after samples have passed, and its window with the messages shown."""
+        block = display(**{"sample_rate": RATE, "span_s": len(samples) / RATE, **parameters})
+        tb = gr.top_block()
+        tb.connect(blocks.vector_source_c(np.asarray(samples, np.complex64).tolist(), False, 1, list(tags)), block)
+        tb.run()
+        for message in messages:
+            block._on_detection(message)
+        window = block.qwidget()
+        window.resize(800, 800)
+        window.show()
+        window.refresh()
+        QtWidgets.QApplication.processEvents()
+        return block, window, window.grab().toImage()
+
+    def test_the_pixels_of_a_box_lie_where_the_signal_is(self):
+        start, stop, hertz = 204_800, 409_600, 200e3
+        x = burst(800_000, start, stop, hertz)
+        _, window, image = self.shown(x, [detection(s, "QPSK") for s in range(start, stop, 1024)])
+        view = window.waterfall
+        area = view.plot().translated(view.pos())
+        box = colour_of("QPSK").rgb()
+
+        def coloured(x, y):
+            return any(image.pixel(round(x) + dx, round(y) + dy) == box for dx in (-1, 0, 1) for dy in (-1, 0, 1))
+
+        # Of 800,000 samples from top (newest) to bottom and 1 MHz from left to right, reckoned here by itself.
+        top = area.top() + area.height() * (1 - stop / 800_000)
+        bottom = area.top() + area.height() * (1 - start / 800_000)
+        middle = area.left() + area.width() * (0.5 + hertz / RATE)
+        self.assertTrue(coloured(middle, top) and coloured(middle, bottom))
+        row = round((top + bottom) / 2)
+        edges = [x for x in range(area.left(), area.right()) if image.pixel(x, row) == box]
+        self.assertLess(abs((min(edges) + max(edges)) / 2 - middle), 0.02 * area.width())
+        self.assertLess(max(edges) - min(edges), 0.15 * area.width())  # the occupied part, not the whole band
+        self.assertFalse(coloured(middle, bottom + 20) or coloured(middle, top - 40))
+        # Inside it is brighter than beside it at the same time, and than before it at the same frequency.
+        def light(x, y):
+            return np.mean([image.pixelColor(round(x) + d, round(y) + e).lightness()
+                            for d in range(-3, 4) for e in range(-3, 4)])
+        self.assertGreater(light(middle, row), 2 * light(area.left() + 0.25 * area.width(), row))
+        self.assertGreater(light(middle, row), 2 * light(middle, bottom + 40))
+
+    def test_a_box_says_label_and_confidence_of_every_head_that_hears_something(self):
+        start = 300_000
+        x = burst(600_000, start, start + 4096, -100e3)
+        tone = {"label": "single-tone", "confidence": 0.75}
+        silence = {"label": "none", "confidence": 0.9}
+        messages = [detection(0, "noise", 1.0, interference=silence)]
+        messages += [detection(start + 1024 * k, "QPSK", 0.8 + 0.05 * k, interference=tone) for k in range(4)]
+        _, window, _ = self.shown(x, messages)
+        self.assertEqual([text for _, text in window.waterfall.drawn], ["QPSK 0.88 · interference single-tone 0.75"])
+        self.assertEqual([text for _, text in window.waterfall.named], [text for _, text in window.waterfall.drawn])
+        table = window.answers
+        rows = [[table.item(row, column).text() for column in range(5)] for row in range(2)]
+        self.assertEqual(rows[0], ["0.304", "4", "QPSK · interference single-tone 0.75", "0.88", "18.0"])
+        self.assertEqual(rows[1][1:4], ["1", "noise · interference none 0.90", "1.00"])
+
+    def test_statistics_are_told_in_words(self):
+        block, window, _ = self.shown(np.zeros(10_000))
+        self.assertIn("no statistics", window.statistics.text())
+        block._on_statistics(pdu(COUNTS))
+        block._on_async(pmt.cons(pmt.intern("uhd_async_msg"), pmt.to_pmt({"overflows": 2})))
+        block._on_statistics(pdu({"samples_written": 5000, "samples_dropped": 7, "rows": 5, "error": ""}))
+        window.refresh()
+        text = window.statistics.text()
+        for part in ("coverage 96.0 % of 1,000 windows", "40 skipped", "latency 12 ms (half), 31 ms", "2 overflows",
+                     "3 gaps", "emind-nano on torch", "5,000 samples in 5 rows written, 7 dropped"):
+            self.assertIn(part, text)
+        block._on_statistics(pdu({"samples_written": 5000, "samples_dropped": 7, "rows": 5, "error": "disk full"}))
+        window.refresh()
+        self.assertIn("recording ended: disk full", window.statistics.text())
+
+    def test_one_fft_a_line_at_any_rate_and_memory_of_one_picture(self):
+        block = display(sample_rate=20e6, span_s=0.1)
+        tb = gr.top_block()
+        tb.connect(blocks.null_source(gr.sizeof_gr_complex), blocks.head(gr.sizeof_gr_complex, 10_000_000), block)
+        tb.run()
+        lines, _ = block._waterfall.lines()
+        self.assertEqual(len(lines), block._waterfall.rows)
+        self.assertLessEqual(block.ffts(), 0.5 / 0.1 * block._waterfall.rows + 1)  # half a second: five pictures
+        self.assertGreater(block.ffts(), 4 * block._waterfall.rows)
+        for k in range(10_000):
+            block._on_detection(detection(1024 * k, ("QPSK", "BPSK")[k % 2]))
+        block.qwidget().refresh()
+        scene = block.qwidget()._scene
+        self.assertLessEqual(len(scene.boxes) + len(scene.runs), 500)
+
+    def test_detections_of_a_decimated_stream_come_to_the_samples_of_the_full_one(self):
+        _, window, _ = self.shown(np.zeros(500_000), [detection(10_000, "QPSK", rx_rate=RATE / 10)], offset=250e3,
+                                  bandwidth=100e3)
+        (box,) = window._scene.boxes
+        self.assertEqual((box.start, box.stop), (100_000, 110_240))
+        self.assertEqual(window.waterfall.band_of(box), (200e3, 300e3))  # nothing stands out: the channel
+
+    def test_a_new_rate_starts_the_picture_anew_and_the_centre_follows_the_tags(self):
+        tags = []
+        for offset, key, value in ((0, "rx_freq", 868e6), (60_000, "rx_rate", 2e6)):
+            tag = gr.tag_t()
+            tag.offset, tag.key, tag.value = offset, pmt.intern(key), pmt.from_double(value)
+            tags.append(tag)
+        block, window, _ = self.shown(np.zeros(100_000), [detection(70_000, "QPSK")], tags, span_s=0.1)
+        self.assertEqual((window.waterfall._rate, window.waterfall._center), (2e6, 868e6))
+        box = window._scene.boxes[0]
+        self.assertEqual(box.start + block._origin, 70_000)
+        self.assertEqual(block._origin, 60_000)
+
+    def test_it_draws_no_oftener_than_asked_and_not_while_hidden(self):
+        block, window, _ = self.shown(np.zeros(10_000), frame_rate=20.0)
+        self.assertEqual(window._timer.interval(), 50)
+        before = window.frames
+        window.hide()
+        window._tick()
+        self.assertEqual(window.frames, before)
+        window.show()
+        window._tick()
+        self.assertEqual(window.frames, before + 1)
+
+    def test_closing_the_window_loses_nothing_of_a_recording(self):
+        """The window is destroyed in mid-stream; every sample reaches the recorder and the flowgraph ends by itself."""
+        import tempfile
+        import threading
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            half, closed = threading.Event(), threading.Event()
+
+            class source(gr.sync_block):
+                def __init__(self):
+                    gr.sync_block.__init__(self, "source", None, [np.complex64])
+                    self.sent = 0
+
+                def work(self, input_items, output_items):
+                    if self.sent >= 400_000:
+                        return -1
+                    if self.sent >= 200_000:
+                        half.set()
+                        closed.wait(60)
+                    count = min(8000, len(output_items[0]))
+                    output_items[0][:count] = 1
+                    self.sent += count
+                    return count
+
+            block = display(sample_rate=RATE)
+            kept = recorder(str(Path(folder) / "take"), sample_rate=RATE, policy="lossless")
+            tb = gr.top_block()
+            begin = source()
+            tb.connect(begin, block)
+            tb.connect(begin, kept)
+            window = block.qwidget()
+            window.setAttribute(QtCore.Qt.WA_DeleteOnClose)
+            window.show()
+            tb.start()
+            self.assertTrue(half.wait(60))
+            window.close()
+            QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
+            block._on_detection(detection(0, "QPSK"))
+            closed.set()
+            tb.wait()
+            self.assertGreaterEqual(begin.sent, 400_000)
+            self.assertEqual(kept.statistics()["samples_written"], begin.sent)
+            self.assertEqual(len(list(Path(folder).glob("*.parquet"))), 1)
+
+    def test_messages_reach_it_while_it_runs(self):
+        block = display(sample_rate=RATE)
+        tb = gr.top_block()
+        throttled = blocks.throttle(gr.sizeof_gr_complex, 1e5, True)
+        tb.connect(blocks.null_source(gr.sizeof_gr_complex), throttled, block)
+        for port, message in (("detections", detection(0, "QPSK")), ("statistics", pdu(COUNTS)),
+                              ("async_msgs", pmt.cons(pmt.intern("a"), pmt.to_pmt({"overflows": 1})))):
+            strobe = blocks.message_strobe(message, 5)
+            tb.msg_connect(strobe, "strobe", block, port)
+        tb.start()
+        window = block.qwidget()
+        timer = QtCore.QElapsedTimer()
+        timer.start()
+        while timer.elapsed() < 60_000:
+            window.refresh()
+            if window._scene.runs and window._scene.counts and window._scene.overflows:
+                break
+        tb.stop()
+        tb.wait()
+        self.assertTrue(window._scene.runs and window._scene.counts and window._scene.overflows)
+
+    def test_messages_that_are_none_change_nothing(self):
+        _, window, _ = self.shown(np.zeros(10_000), [pmt.from_long(3), pmt.intern("x"), pdu({"modulation": 3})])
+        self.assertFalse(window._scene.runs)
+
+    def test_impossible_parameters_are_refused(self):
+        for parameters in ({"sample_rate": 0.0}, {"span_s": 0.0}, {"fft_size": 500}, {"frame_rate": 0.0},
+                           {"offset": 6e5}, {"bandwidth": 2e6}, {"level_min": 0.0, "level_max": -10.0}):
+            with self.assertRaises(UsageError):
+                display(**{"sample_rate": RATE, **parameters})
+
+    def test_without_qt_application_the_reason_is_one_line(self):
+        import subprocess
+        import sys
+
+        code = ("import sys\nif sys.argv[1] == 'hide': sys.modules['PyQt5'] = None\n"
+                f"from {display.__module__.rsplit('.', 1)[0]} import display, receiver\n"
+                "try:\n    display()\nexcept Exception as fault:\n    print(type(fault).__name__, fault)")
+        for what, says in (("hide", "python3-pyqt5"), ("leave", "QT GUI")):
+            done = subprocess.run([sys.executable, "-c", code, what], capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(done.stdout.startswith(EMindError.__name__), done.stdout)
+            self.assertIn(says, done.stdout)
+            self.assertEqual(len(done.stdout.splitlines()), 1)
+
+    def test_a_row_of_windows_is_one_run_until_something_changes(self):
+        scene = Scene(RATE)
+        for start, label, freq in ((0, "QPSK", 1e6), (512, "QPSK", 1e6), (1024, "QPSK", 1e6), (2048, "BPSK", 1e6),
+                                   (3072, "BPSK", 2e6), (9000, "BPSK", 2e6)):
+            scene.detection({"sample_start": start, "sample_count": 1024, "rx_freq": freq,
+                             "modulation": {"label": label, "confidence": 0.5}})
+        self.assertEqual([(run.start, run.stop, run.windows) for run in scene.runs],
+                         [(0, 2048, 3), (2048, 3072, 1), (3072, 4096, 1), (9000, 10_024, 1)])
+
+
+if __name__ == "__main__":
+    gr_unittest.run(qa_display)
