@@ -1,7 +1,7 @@
 """The "air" set: windows as a receiver in the field delivers them.
 
     symbols -> modulator -> amplifier, oscillator -> burst -> multipath, fading, offset, neighbour
-            -> noise -> receiver filter -> mirror, DC, spur -> converter -> window
+            -> noise -> receiver filter -> mirror, DC, spur -> converter -> (tuner) -> window
 
 Windows are drawn in batches; batch k of a seed is the same wherever and whenever it is drawn.
 """
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.random import Generator
 
 from . import channels as ch
+from .air_receiver import converted, middle, noise_floor, tuned, tuning
 from .air_signals import SIGNALS, Signal
 
 CLASSES = tuple(SIGNALS)
 PAIRED = ("GFSK", "MSK", "2FSK", "OQPSK")  # many emitters of one kind share a band: two of them make one window
 PAIR_SHARE = 0.12
+TUNED_SHARE = 0.2  # of the windows are tried; those whose signal is wide enough already are taken as they are
 MARGIN = 128  # samples generated before and after the window, so that filters settle outside it
 
 
@@ -64,16 +66,45 @@ def air_window(
     n = config.length + 2 * MARGIN
     if snr_db is None:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
-    if name in PAIRED and rng.random() < PAIR_SHARE:
-        x, bandwidth = _pair(rng, name, n, config.length)
+    if name == "noise":
+        x = _noise(rng, n)
+        return x[MARGIN : MARGIN + config.length].astype(np.complex64), np.nan
+    if rng.random() < TUNED_SHARE:
+        window = _tuned_window(rng, name, n, snr_db)
     else:
-        signal = SIGNALS[name](rng, n)
-        x, bandwidth = signal.samples, max(signal.bandwidth, 4.0 / config.length)
-        if name != "noise":
-            x = _sent(rng, signal, x, bandwidth)
-    x, bandwidth = _received(rng, x, bandwidth, None if name == "noise" else snr_db)
-    x = _converted(rng, x)[MARGIN : MARGIN + config.length]
-    return x.astype(np.complex64), (np.nan if name == "noise" else snr_db)
+        if name in PAIRED and rng.random() < PAIR_SHARE:
+            x, bandwidth = _pair(rng, name, n, config.length)
+        else:
+            signal = SIGNALS[name](rng, n)
+            bandwidth = max(signal.bandwidth, 4.0 / config.length)
+            x = _sent(rng, signal, signal.samples, bandwidth)
+        window = converted(rng, _received(rng, x, bandwidth, snr_db)[0])
+    return window[MARGIN : MARGIN + config.length].astype(np.complex64), snr_db
+
+
+def _noise(rng: Generator, n: int) -> np.ndarray:
+    """No signal: what the receiver makes of its own noise, tuned somewhere now and then."""
+    decimation = int(rng.integers(2, 6)) if rng.random() < 0.5 * TUNED_SHARE else 1
+    x = converted(rng, noise_floor(rng, n * decimation), quiet=True)
+    return tuned(x, rng.uniform(-0.4, 0.4), decimation) if decimation > 1 else x
+
+
+def _tuned_window(rng: Generator, name: str, n: int, snr_db: float) -> np.ndarray:
+    """A narrow signal received at several times the window's rate and tuned to as `emind classify` does.
+
+    A signal that fills so much of the band that nothing is left to decimate is taken as it is. The SNR holds in the
+    window's band, after the tuner.
+    """
+    most = int(rng.integers(2, 5))
+    signal = SIGNALS[name](rng, most * n)
+    decimation = tuning(signal.bandwidth, most)
+    if signal.bursty and decimation < most:  # a part of it may be a pause
+        signal, decimation = SIGNALS[name](rng, n), 1
+    bandwidth = max(signal.bandwidth, 4.0 / n)
+    x = _sent(rng, signal, signal.samples[: decimation * n], bandwidth)
+    x, offset = _received(rng, x, bandwidth, snr_db - 10 * np.log10(decimation))
+    x = converted(rng, x)
+    return tuned(x, middle(x, offset, 0.2 / decimation), decimation) if decimation > 1 else x
 
 
 def _sent(rng: Generator, signal: Signal, x: np.ndarray, bandwidth: float) -> np.ndarray:
@@ -176,59 +207,40 @@ def _propagated(rng: Generator, x: np.ndarray, bandwidth: float, multicarrier: b
     return x
 
 
-def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float | None) -> tuple[np.ndarray, float]:
-    """Offset, neighbour, noise and the receiver's filter. ``snr_db`` None: there is no signal."""
+def _received(rng: Generator, x: np.ndarray, bandwidth: float, snr_db: float) -> tuple[np.ndarray, float]:
+    """Offset, neighbour, noise and the receiver's filter: what is received, and the offset in cycles per sample."""
     n = len(x)
     room = max(0.0, 0.5 - bandwidth / 2)
     if rng.random() < 0.7:  # tuned to the signal, not exactly
         offset = float(np.clip(rng.normal(0, 0.08) * bandwidth + rng.normal(0, 0.01), -room, room))
     else:
         offset = rng.uniform(-room, room) if room else 0.0
-    power = 1.0 if snr_db is None else ch.db(-snr_db)
-    if snr_db is not None:
-        x = ch.shift(x, offset, rng.uniform(0, 2 * np.pi))
-        if rng.random() < 0.12:  # a weaker neighbour, somewhere in the band or upon the signal
-            other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n).samples
-            level = ch.db(-rng.uniform(8, 25)) / (np.mean(np.abs(other) ** 2) + 1e-12)
-            where = offset + rng.uniform(-0.5, 0.5) * (bandwidth if rng.random() < 0.3 else 1.0)
-            x = x + np.sqrt(level) * ch.shift(other, where, rng.uniform(0, 2 * np.pi))
-    total = ch.complex_noise(rng, n, power) + x
+    x = ch.shift(x, offset, rng.uniform(0, 2 * np.pi))
+    if rng.random() < 0.12:  # a weaker neighbour, somewhere in the band or upon the signal
+        other = SIGNALS[_NEIGHBOURS[int(rng.integers(0, len(_NEIGHBOURS)))]](rng, n).samples
+        level = ch.db(-rng.uniform(8, 25)) / (np.mean(np.abs(other) ** 2) + 1e-12)
+        if rng.random() < 0.3:  # loud, but for a short part of the window
+            level = ch.db(rng.uniform(-8, 4)) / (np.mean(np.abs(other) ** 2) + 1e-12)
+            start, length = rng.uniform(0, n), rng.uniform(0.05, 0.25) * n
+            other = other * (np.abs(np.arange(n) - start) < length / 2)
+        where = offset + rng.uniform(-0.5, 0.5) * (bandwidth if rng.random() < 0.3 else 1.0)
+        x = x + np.sqrt(level) * ch.shift(other, where, rng.uniform(0, 2 * np.pi))
+    total = ch.complex_noise(rng, n, ch.db(-snr_db)) + x
     kind = rng.random()
-    if snr_db is None:
-        if kind < 0.4:  # the edges of a receiver's own filter
-            total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
-    elif kind < 0.35:  # a channel filter, not always centred: noise is limited to it as well
-        cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.5) + abs(rng.normal(0, 0.02)))
+    if kind < 0.35:  # a channel filter, not always centred: noise is limited to it as well
+        if kind < 0.1:  # of another service: the audio filter of a single-sideband receiver, say
+            cutoff = rng.uniform(min(0.45, max(0.1, 0.55 * bandwidth)), 0.48)
+            edge = 10 ** rng.uniform(-2.5, -1.0)
+        else:
+            cutoff = min(0.5, bandwidth / 2 * rng.uniform(1.0, 3.5) + abs(rng.normal(0, 0.02)))
+            edge = 10 ** rng.uniform(-1.7, -0.1)
         centre = offset + rng.normal(0, 0.1) * bandwidth
-        total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * 10 ** rng.uniform(-1.7, -0.1), centre))
+        total = ch.filtered(total, ch.lowpass(n, cutoff, cutoff * edge, centre))
         stop = ch.db(-rng.uniform(25, 90)) * np.mean(np.abs(total) ** 2)
         total = total + ch.complex_noise(rng, n, stop)
     elif kind < 0.65:
         total = ch.filtered(total, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
-    return total, bandwidth
+    return total, offset
 
 
 _NEIGHBOURS = ("BPSK", "QPSK", "OQPSK", "GFSK", "NFM", "OOK", "16QAM", "2FSK")
-
-
-def _converted(rng: Generator, x: np.ndarray) -> np.ndarray:
-    """Mirror, DC, spur, and the converter with its clipping and steps."""
-    rms = np.sqrt(np.mean(np.abs(x) ** 2) + 1e-20)
-    kind = rng.random()
-    if kind < 0.4:
-        x = ch.iq_imbalance(x, rng.normal(0, 0.6), rng.normal(0, 0.06))
-    elif kind < 0.5:
-        x = ch.mirror(x, rng.uniform(-25, -8), rng.uniform(0, 2 * np.pi))
-    if rng.random() < 0.35:
-        x = x + rms * 10 ** rng.uniform(-2.0, -0.3) * np.exp(2j * np.pi * rng.random())
-    if rng.random() < 0.08:
-        x = x + rms * 10 ** rng.uniform(-2.0, -0.8) * np.exp(2j * np.pi * rng.uniform(-0.5, 0.5) * np.arange(len(x)))
-    peak = np.max(np.abs(x)) + 1e-20
-    kind = rng.random()
-    if kind < 0.45:  # eight bits, of which a weak signal uses few
-        return ch.quantise(x, 8, peak * 10 ** rng.uniform(0.0, 1.5))
-    if kind < 0.52:  # overdriven
-        return ch.quantise(x, int(rng.integers(8, 13)), peak * rng.uniform(0.35, 0.9))
-    if kind < 0.75:
-        return ch.quantise(x, int(rng.integers(10, 17)), peak * 10 ** rng.uniform(0.0, 1.5))
-    return x

@@ -20,9 +20,10 @@ PEAK_RMS = (0.25, 0.5)  # range of the mean level under a peak of one: speech pe
 def _harmonics(phase: np.ndarray, weights: np.ndarray, blend: np.ndarray, rng: Generator) -> np.ndarray:
     """Overtones of ``phase`` (n,) rad, their amplitudes gliding from weights[0] (K,) to weights[1] by ``blend`` (n,)."""
     count = weights.shape[1]
-    tones = np.cumprod(np.broadcast_to(np.exp(1j * phase), (count, len(phase))), axis=0)
+    turn = np.exp(1j * phase).astype(np.complex64)  # single precision is twice as fast, and 24 factors lose nothing
+    tones = np.cumprod(np.broadcast_to(turn, (count, len(phase))), axis=0)
     start = np.exp(2j * np.pi * rng.random(count))
-    first, last = (weights * start) @ tones
+    first, last = (weights * start).astype(np.complex64) @ tones
     return ((1 - blend) * first + blend * last).real
 
 
@@ -41,7 +42,7 @@ def voiced(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
     pitch = rng.uniform(75, 300) * hz
     glide = 1 + rng.uniform(-0.25, 0.25) * min(1.0, n * hz * 5) * (t - 0.5)  # a quarter of the pitch in 0.2 s
     phase = 2 * np.pi * np.cumsum(pitch * glide)
-    k = np.arange(1, max(2, int(bandwidth / pitch)) + 1)
+    k = np.arange(1, min(24, max(2, int(bandwidth / pitch))) + 1)
     fall = k ** -rng.uniform(0.3, 1.3)
     frequency = k * pitch / hz
     weights = np.stack([fall * _resonances(frequency, rng), fall * _resonances(frequency, rng)])

@@ -208,6 +208,9 @@ def _shift_keyed(rng: Generator, n: int, order: int, pulse: np.ndarray, index: f
         bits = values[: count // 2 + 1]
         values = np.stack([bits, 1 - bits], 1).ravel()
         values = np.concatenate([values, values])[:count]
+    if rng.random() < 0.15:  # the alternation before a packet: a sine in frequency where the pulse is smooth
+        length = int(rng.uniform(0.2, 1.6) * count)
+        values[:length] = np.resize([0, order - 1], min(length, count))
     levels = values * 2.0 - (order - 1)
     bandwidth = min(1.0, (index * (order - 1) + 1.2) / sps)
     if order == 2 and index > 1.5 and rng.random() < 0.3:
@@ -252,13 +255,20 @@ def fsk4(rng: Generator, n: int) -> Signal:
 
 def gfsk(rng: Generator, n: int) -> Signal:
     index, sps = _deviation(rng, 2, 0.3, 1.5)
-    if rng.random() < 0.4:  # Bluetooth and its like
+    kind = rng.random()
+    if kind < 0.4:  # Bluetooth and its like
         index, sps = rng.uniform(0.28, 0.55), _log_uniform(rng, 2.0, 20.0)
+        return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps)
+    if kind < 0.6:  # home automation and meters: tones further apart
+        index = _log_uniform(rng, 0.5, 2.5)
+        sps = max(2.0, (index + 1.2) / 0.85) * _log_uniform(rng, 1.0, 16.0)
+        return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.5, 1.0)), index, sps)
     return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.3, 0.7)), index, sps)
 
 
 def msk(rng: Generator, n: int) -> Signal:
-    pulse = mod.rectangle() if rng.random() < 0.5 else mod.gaussian(rng.uniform(0.25, 0.5))
+    # Without a Gaussian filter MSK is rare, and the chips of 802.15.4 (OQPSK) look the same.
+    pulse = mod.rectangle() if rng.random() < 0.25 else mod.gaussian(rng.uniform(0.25, 0.5))
     return _shift_keyed(rng, n, 2, pulse, 0.5, _samples_per_symbol(rng))
 
 
