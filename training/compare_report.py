@@ -8,15 +8,7 @@ import numpy as np
 
 from .ceiling import RANGE_DB, read_ceiling
 from .compare import AWGN7
-
-# Figures that others printed, mean over SNR in percent, each on the original set. Sets of ours that were made again
-# from a description have the suffix "-regen" and other windows.
-PUBLISHED: dict[str, dict[str, float]] = {
-    "AWGN-7": {"PET-CGDNN": 54.3},
-    "RML2016.10A": {"EMind": 62.51, "SpectrumFM": 63.72, "IQFormer": 64.19, "KAN-Fourier-RC, an ensemble": 66.33},
-    "RadChar": {"EMind": 88.49},
-}
-PUBLISHED_DISTANCE = {"AWGN-7": {"PET-CGDNN": 6.4}}
+from .published import headline
 
 
 def summary(results: list[dict], order: list[str]) -> list[dict]:
@@ -44,7 +36,8 @@ def summary(results: list[dict], order: list[str]) -> list[dict]:
 
 
 def published(set_name: str) -> dict[str, float]:
-    return PUBLISHED.get(set_name.removesuffix("-regen"), {})
+    """Mean over SNR in percent that others printed, each on the original set."""
+    return headline(set_name, "scored.mean_over_snr" if set_name == AWGN7 else "accuracy")
 
 
 def table(rows: list[dict], set_name: str, test_windows: int) -> str:
@@ -62,7 +55,7 @@ def table(rows: list[dict], set_name: str, test_windows: int) -> str:
     for name, figure in published(set_name).items():
         cells = [f"{name}, as published", "", "", "", "", "", f"{figure:.2f}"]
         if ceiling:
-            distance = PUBLISHED_DISTANCE.get(set_name, {}).get(name)
+            distance = headline(set_name, "distance_to_ceiling_points").get(name)
             cells.append("" if distance is None else f"{distance:.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"{test_windows:,} test windows of {set_name}, read once after each model's training; what was "
