@@ -119,7 +119,7 @@ def test_a_second_start_takes_the_compiled_graph_from_the_cache(tmp_path, monkey
         raise AssertionError("converted again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_openvino, "_graph", not_again)
+        patch.setattr(engine_openvino, "_converted", not_again)
         np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
     for damaged in (blob.read_bytes()[:-100], b"", b"nonsense"):
         blob.write_bytes(damaged)

@@ -30,6 +30,7 @@ MODULATION_FAMILY: dict[str, str] = {
 MODULATIONS: tuple[str, ...] = tuple(MODULATION_FAMILY)
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(MODULATION_FAMILY.values()))
 NOISE = "noise"
+UNKNOWN = "unknown"  # what a head says of a window that resembles none of its classes
 
 
 def family_of(label: str) -> str:

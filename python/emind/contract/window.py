@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf, isfinite
 
 NORMALISATIONS = ("max_abs",)
+CLASSIFICATION, REGRESSION, ANOMALY, RECONSTRUCTION = "classification", "regression", "anomaly", "reconstruction"
+RATE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,54 @@ class WindowSpec:
     @classmethod
     def from_dict(cls, fields: dict) -> WindowSpec:
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What one head was trained on: windows of ``length`` samples, at rates in Hz. Heads of one file may differ in it.
+
+    Outside of it a head answers all the same, and its answer says that it is outside.
+    """
+
+    length: int
+    rate_min_hz: float = 0.0
+    rate_max_hz: float = inf
+
+    def covers(self, length: int, rate_hz: float) -> bool:
+        """Whether training saw windows of this length at this rate; NaN, a rate that nobody knows, lies in any range.
+
+        A range of one rate is taken with the tolerance of a crystal oscillator.
+        """
+        low, high = self.rate_min_hz * (1 - RATE_TOLERANCE), self.rate_max_hz * (1 + RATE_TOLERANCE)
+        return length == self.length and not (rate_hz < low or rate_hz > high)
+
+    def __str__(self) -> str:
+        at = f"{self.rate_min_hz:g}"
+        if self.rate_max_hz != self.rate_min_hz:
+            at += f" to {self.rate_max_hz:g}"
+        rates = "any rate" if self.rate_max_hz == inf and not self.rate_min_hz else f"{at} samples a second"
+        return f"windows of {self.length} samples at {rates}"
+
+    @classmethod
+    def of_heads(cls, names: Iterable[str], window: WindowSpec, training: dict) -> dict[str, Domain]:
+        """Domains of these heads, from the window and the entry ``training`` of a weights file's header.
+
+        What the header does not say of a head is that of the file's window. Heads that were kept from another file have
+        their domain in what that file said.
+        """
+        whole = cls(window.length, window.rate_min_hz, window.rate_max_hz)
+        return {name: cls._of(name, whole, training) for name in names}
+
+    @classmethod
+    def _of(cls, name: str, whole: Domain, training: dict) -> Domain:
+        while isinstance(training, dict):
+            if name in training.get("heads", {}):
+                told = training["heads"][name]
+                low, high = told.get("rates_hz") or (0.0, inf)
+                return cls(int(told["length"]), float(low), float(high))
+            kept = training.get("kept_heads", {})
+            training = kept.get("training") if name in kept.get("heads", ()) else None
+        return whole
 
 
 @dataclass(frozen=True)

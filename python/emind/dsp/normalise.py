@@ -19,4 +19,10 @@ def max_abs(windows: np.ndarray) -> np.ndarray:
     return np.divide(parts, peak, out=parts, where=peak > 0)
 
 
+def max_abs_scale(windows: np.ndarray) -> np.ndarray:
+    """(N,) float32: what `max_abs` divides windows (N, L) by, zero for an all-zero one."""
+    return np.abs(windows).max(axis=1).astype(np.float32)
+
+
 NORMALISE = {"max_abs": max_abs}
+SCALE = {"max_abs": max_abs_scale}  # what brings a normalised window back to the scale of the input

@@ -161,9 +161,13 @@ class ReconstructionHead(nn.Module):
 
     def waveforms(self, latent_BNX: Tensor, iq_BL2: Tensor) -> Tensor:
         """Latents to (B, K, L, 2)."""
+        correction_BKL2 = self.correction(latent_BNX, iq_BL2.shape[1])
+        return correction_BKL2 + iq_BL2.unsqueeze(1) / self.sources if self.skip else correction_BKL2
+
+    def correction(self, latent_BNX: Tensor, length: int) -> Tensor:
+        """(B, K, L, 2): with ``skip`` what the input's share is corrected by, else the waveforms themselves."""
         values = self.values(latent_BNX).unflatten(-1, (self.sources, self.patch, 2))
-        waveforms_BKL2 = values.transpose(1, 2).flatten(2, 3)[:, :, : iq_BL2.shape[1]]
-        return waveforms_BKL2 + iq_BL2.unsqueeze(1) / self.sources if self.skip else waveforms_BKL2
+        return values.transpose(1, 2).flatten(2, 3)[:, :, :length]
 
     def answer(self, features: Features) -> Tensor:
         return self(features.patches_BND, features.iq_BL2)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..contract.errors import EMindError
+from ..contract.window import ANOMALY, CLASSIFICATION, Domain, WindowSpec
 from ..dsp.normalise import NORMALISE
 from ..models.checkpoint import load_weights
+from ..models.heads import MultiHead
 from .engine_base import Engine, available_threads, has_bfloat16
 from .engine_torch import CompiledEngine, TorchEngine
+from .header import check_heads
 from .weights import resolve
 
 AUTO, OPENVINO, COMPILED = "auto", "openvino", "torch-compiled"
@@ -24,18 +27,23 @@ BACKENDS = (AUTO, OPENVINO, "openvino-float32", "torch", "torch-float32", "torch
 _log = logging.getLogger("emind")
 
 
-def load_engine(weights: str | Path = "emind-nano", backend: str = AUTO, threads: int = 0) -> Engine:
+def load_engine(
+    weights: str | Path = "emind-nano", backend: str = AUTO, threads: int = 0, heads: Iterable[str] | None = None
+) -> Engine:
     """Engine of a released name or a weights path. ``threads`` 0: all of the machine's, and never more than those.
 
     ``auto`` is CUDA where there is a device, else OpenVINO where it is installed, else torch. Without a suffix the
-    layers run in bfloat16 where the processor multiplies it. ``engine.backend`` says what it came to.
+    layers run in bfloat16 where the processor multiplies it. ``engine.backend`` says what it came to. ``heads``: names
+    of those to run, None for all: heads that make waveforms cost as much as a layer or two.
 
-    Raises EMindError for weights that cannot be used, and a back end that is not known or not installed.
+    Raises EMindError for weights that cannot be used or lack a head, and a back end that is not known or not installed.
     """
     if backend not in BACKENDS:
         raise EMindError(f"back end {backend!r} is not known; known: {', '.join(BACKENDS)}")
     path = resolve(weights)
     model, spec, header = load_weights(path)
+    _keep(model, heads, path)
+    _check_header(model, spec, header, path)
     most = available_threads()
     threads = min(threads, most) if threads > 0 else most
     parts = model, spec, header, path.stem, threads
@@ -57,25 +65,60 @@ def load_engine(weights: str | Path = "emind-nano", backend: str = AUTO, threads
     return TorchEngine(*parts, half)
 
 
-def ready_engine(weights: str | Path, backend: str, threads: int, batch: int) -> Engine:
+def ready_engine(
+    weights: str | Path, backend: str, threads: int, batch: int, heads: Iterable[str] | None = None
+) -> Engine:
     """As :func:`load_engine`, and warmed up for batches of that size."""
-    engine = load_engine(weights, backend=backend, threads=threads)
+    engine = load_engine(weights, backend, threads, heads)
     engine.warm_up(batch)
     return engine
+
+
+def _keep(model: MultiHead, names: Iterable[str] | None, path: Path) -> None:
+    """Leave the model the heads of these names, in the file's order."""
+    if names is None:
+        return
+    wanted = set(check_heads(names, list(model.specs), path))
+    for name in [name for name in model.specs if name not in wanted]:
+        del model.heads[name], model.specs[name]
+
+
+def _check_header(model: MultiHead, spec: WindowSpec, header: dict, path: Path) -> None:
+    """EMindError where an engine cannot use what the header says of its heads."""
+    try:
+        Domain.of_heads(model.specs, spec, header["training"])
+        for name in model.specs:
+            entry = header["calibration"].get(name, {})
+            if not float(entry.get("temperature", 1.0)) > 0 or "unknown" in entry:
+                float(entry["unknown"]["threshold"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise EMindError(f"weights {path}: the header does not say what its heads were trained on ({fault})") from None
 
 
 def _has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def load_naive(weights: str | Path = "emind-nano") -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The model as one would obviously call it: eager, float32, one raw window (L,) at a time. For comparison."""
-    model, spec, header = load_weights(resolve(weights))
+def load_naive(
+    weights: str | Path = "emind-nano", heads: Iterable[str] | None = None
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The model as one would obviously call it: eager, float32, one raw window (L,) at a time. For comparison.
+
+    It gives the probabilities of heads that classify or find anomalies, uncalibrated, and what the others put out.
+    """
+    path = resolve(weights)
+    model, spec, _ = load_weights(path)
+    _keep(model, heads, path)
     normalise = NORMALISE[spec.normalisation]
+    asked = (CLASSIFICATION, ANOMALY)
 
     @torch.inference_mode()
     def call(window: np.ndarray) -> dict[str, np.ndarray]:
-        logits = model(torch.from_numpy(normalise(window[None])), torch.full((1,), torch.nan))
-        return {name: torch.softmax(value[0], dim=-1).numpy() for name, value in logits.items()}
+        outputs = model(torch.from_numpy(normalise(window[None])), torch.full((1,), torch.nan))
+        return {
+            name: (torch.softmax(value[0], dim=-1) if model.specs[name].kind in asked else value[0]).numpy()
+            for name, value in outputs.items()
+        }
 
     return call

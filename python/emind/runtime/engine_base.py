@@ -1,4 +1,4 @@
-"""What all back ends share: the pool of streams, normalisation, spectral features and calibration.
+"""What all back ends share: the pool of streams, normalisation, spectral features, and what heads put out as answers.
 
 A batch is split over streams of one thread each: on processors that beats one batch over many OpenMP threads.
 """
@@ -8,44 +8,45 @@ from __future__ import annotations
 import copy
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..contract.window import HeadSpec, WindowSpec
-from ..dsp.normalise import NORMALISE
+from ..contract.window import RECONSTRUCTION, REGRESSION, Domain, HeadSpec, WindowSpec
+from ..dsp.normalise import NORMALISE, SCALE
 from ..models.emind import PIECE, Ordering
-from ..models.heads import MultiHead
+from ..models.heads import MultiHead, ReconstructionHead, denormalised, split_regression
 
 SMALLEST_SHARE = 8  # windows for which starting another stream pays
 
 
 class Engine(ABC):
-    """Infers batches of raw windows. A back end says in ``_probabilities`` how.
+    """Infers batches of raw windows with the heads of ``model``. A back end says in ``_outputs`` how.
 
-    ``spec``, ``heads``, ``header`` are those of the weights file; ``name`` its name, ``backend`` what runs and
-    ``threads`` on how many streams.
+    ``spec``, ``header`` are those of the weights file, ``heads`` those of the model and ``domains`` what each of them
+    was trained on; ``name`` the file's name, ``backend`` what runs and ``threads`` on how many streams.
     """
 
     backend: str
 
     def __init__(self, model: MultiHead, spec: WindowSpec, header: dict, name: str, threads: int) -> None:
         self.spec = spec
-        self.heads: dict[str, HeadSpec] = model.specs
+        self.heads: dict[str, HeadSpec] = dict(model.specs)
+        self.domains = Domain.of_heads(self.heads, spec, header["training"])
         self.header = header
         self.name = name
         self.threads = threads
-        self._normalise = NORMALISE[spec.normalisation]
-        self._temperature = {
-            name: float(header["calibration"].get(name, {}).get("temperature", 1.0)) for name in self.heads
-        }
+        self._normalise, self._scale = NORMALISE[spec.normalisation], SCALE[spec.normalisation]
+        self._waveforms = [name for name, head in self.heads.items() if head.kind == RECONSTRUCTION]
+        self._calibration = {name: header["calibration"].get(name, {}) for name in self.heads}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="emind", initializer=torch.set_num_threads,
                                         initargs=(1,))  # fmt: skip
 
     def infer(self, windows: np.ndarray, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated probabilities of each head, (N, classes) float32.
+        """What each head answers, one row a window; `contract.answers` says what stands in them.
 
         ``windows`` (N, L) complex64 as received, finite; ``rates_hz`` (N,) in Hz, NaN where unknown.
         """
@@ -58,13 +59,9 @@ class Engine(ABC):
             self._pool.submit(self._stream, windows[lo:hi], rates_hz[lo:hi]) for lo, hi in zip(edges, edges[1:])
         ]
         parts = [job.result() for job in jobs]
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
-
-    def calibrated(self, head: str, logits: np.ndarray) -> np.ndarray:
-        """Logits (B, classes) of a head to probabilities."""
-        scaled = logits / self._temperature[head]
-        odds = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-        return odds / odds.sum(axis=-1, keepdims=True)
 
     def warm_up(self, batch: int) -> None:
         """Infer ``batch`` windows on every stream, so that the first real ones wait for no compiler or allocator."""
@@ -79,11 +76,63 @@ class Engine(ABC):
 
     @torch.inference_mode()
     def _stream(self, windows: np.ndarray, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
-        return self._probabilities(torch.from_numpy(self._normalise(windows)), np.asarray(rates_hz, np.float32))
+        iq_BL2 = torch.from_numpy(self._normalise(windows))
+        outputs = self._outputs(iq_BL2, np.asarray(rates_hz, np.float32))
+        if self._waveforms:
+            scale_B = torch.from_numpy(self._scale(windows))
+        return {
+            name: waveforms(outputs[name], iq_BL2, scale_B, head) if head.kind == RECONSTRUCTION
+            else answered(outputs[name], head, self._calibration[name])
+            for name, head in self.heads.items()
+        }  # fmt: skip
 
     @abstractmethod
-    def _probabilities(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated probabilities (B, classes) of normalised windows; called on the streams, in inference mode."""
+    def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> Mapping[str, Tensor]:
+        """What each head puts out, float32, of normalised windows; called on the streams, in inference mode.
+
+        Of a reconstruction head: its `Correction`, (B, K, L, 2).
+        """
+
+
+def answered(outputs: Tensor, head: HeadSpec, calibration: dict) -> np.ndarray:
+    """Logits, and values of a regression, as rows of answers, float32; see `contract.answers`.
+
+    The probability of `unknown` is that of a class beside the others whose logit is always the threshold: above one
+    half where the energy of the others is below it.
+    """
+    logits, parts = outputs, []
+    if head.kind == REGRESSION:
+        logits, values = split_regression(outputs, head)
+        parts = [denormalised(values, head)]
+    if head.labels:
+        logits = logits / float(calibration.get("temperature", 1.0))
+        if "unknown" in calibration:
+            threshold = float(calibration["unknown"]["threshold"])
+            parts.insert(0, torch.sigmoid(threshold - torch.logsumexp(logits, -1, keepdim=True)))
+        parts.insert(0, torch.softmax(logits, -1))
+    return torch.cat(parts, -1).numpy()
+
+
+def waveforms(correction_BKL2: Tensor, iq_BL2: Tensor, scale_B: Tensor, head: HeadSpec) -> np.ndarray:
+    """What a reconstruction head says of normalised windows on the scale of the raw ones, (B, K, L) complex64."""
+    if head.skip:
+        correction_BKL2 = correction_BKL2 + iq_BL2.unsqueeze(1) / head.sources
+    return torch.view_as_complex((correction_BKL2 * scale_B[:, None, None, None]).contiguous()).numpy()
+
+
+class Correction(nn.Module):
+    """What a reconstruction head puts out before it adds its input, (B, N, D) and (B, L, 2) to (B, K, L, 2).
+
+    All but the sum may run in bfloat16: the head is as heavy as a layer of the encoder or two. The sum would round the
+    input itself, 50 dB below it.
+    """
+
+    def __init__(self, head: ReconstructionHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, patches_BND: Tensor, iq_BL2: Tensor) -> Tensor:
+        return self.head.correction(self.head.latent(patches_BND, iq_BL2), iq_BL2.shape[1])
 
 
 class NumpyOrdering(Ordering):
@@ -104,6 +153,13 @@ def prepared(model: MultiHead) -> MultiHead:
     if model.encoder.spectral_tokens is not None:
         model.encoder.spectral_tokens.ordering = NumpyOrdering
     return model
+
+
+def corrections(model: MultiHead) -> nn.ModuleDict:
+    """The heavy part of its reconstruction heads, by name."""
+    return nn.ModuleDict({
+        name: Correction(model.heads[name]) for name, head in model.specs.items() if head.kind == RECONSTRUCTION
+    })  # fmt: skip
 
 
 def has_bfloat16() -> bool:

@@ -1,8 +1,9 @@
-"""The OpenVINO back end: one graph from samples to pooled features, compiled for the processor, a stream a core.
+"""The OpenVINO back end: one graph from samples to pooled features and waveforms, compiled for the processor, a stream
+a core.
 
 The spectral features stay outside: OpenVINO converts no complex transforms from torch, and those and the ordering are
-quicker in numpy and torch. They, the rate token and the heads, which cost next to nothing, are float32; the graph runs
-in bfloat16 where the processor has it.
+quicker in numpy and torch. They, the rate token and the heads on pooled features, which cost next to nothing, are
+float32; the graph, with the heads that make waveforms, runs in bfloat16 where the processor has it.
 
 Compiled graphs are kept in the user's cache, so that the next start takes a fraction of the time.
 """
@@ -25,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.window import WindowSpec
-from ..models.emind import Encoder, pooled, positions, sample_channels
-from ..models.heads import MultiHead
-from .engine_base import Engine, prepared
+from ..models.emind import Encoder, positions, sample_channels
+from ..models.heads import MultiHead, features_of
+from .engine_base import Engine, corrections, prepared
 
-GRAPH_VERSION = 1  # raised when what is compiled from the same weights changes
+GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
 KEPT_GRAPHS = 16  # in the cache
 
 
@@ -77,7 +78,9 @@ class OpenVINOEngine(Engine):
         self.backend = "openvino-bfloat16" if half else "openvino-float32"
         model = prepared(model)
         self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
-        self._head_modules = model.heads
+        graph = _Graph(model, spec)
+        self._waves = list(graph.corrections)
+        self._words = {name: head for name, head in model.heads.items() if name not in graph.corrections}
         core = processor_core()
         options = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -85,16 +88,17 @@ class OpenVINOEngine(Engine):
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinned, two engines in one process would fight over the first cores
         }
-        key = (GRAPH_VERSION, openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), options, weights_hash)
+        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+        key = (GRAPH_VERSION, openvino.__version__, processor, options, weights_hash, self._waves)
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         self._compiled = _from_cache(core, digest, options)
         if self._compiled is None:
-            self._compiled = core.compile_model(_graph(openvino, model.encoder, spec), "CPU", options)
+            self._compiled = core.compile_model(_converted(openvino, graph, spec), "CPU", options)
             _to_cache(self._compiled, digest)
         self._requests = threading.local()
         self._tensor = openvino.Tensor
 
-    def _probabilities(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
+    def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, Tensor]:
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
@@ -107,8 +111,10 @@ class OpenVINOEngine(Engine):
             request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         request.start_async()
         request.wait()
-        pooled_B2D = torch.from_numpy(request.get_output_tensor(0).data)
-        return {name: self.calibrated(name, head(pooled_B2D).numpy()) for name, head in self._head_modules.items()}
+        pooled_B2D, *waves = (
+            torch.from_numpy(request.get_output_tensor(index).data) for index in range(1 + len(self._waves))
+        )
+        return {name: head(pooled_B2D) for name, head in self._words.items()} | dict(zip(self._waves, waves))
 
     def _rate_tokens(self, rates_hz: np.ndarray) -> Tensor:
         """(B,) Hz to (B, D); the windows of a batch mostly have one rate."""
@@ -118,14 +124,17 @@ class OpenVINOEngine(Engine):
 
 
 class _Graph(nn.Module):
-    """What runs in OpenVINO: the encoder with rate token and spectral features given, and the pooling."""
+    """What runs in OpenVINO: the encoder with rate token and spectral features given, the pooling, and of each head that
+    makes waveforms its correction."""
 
-    def __init__(self, encoder: Encoder, patches: int) -> None:
+    def __init__(self, model: MultiHead, spec: WindowSpec) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.register_buffer("positions_ND", positions(patches, encoder.config.width))
+        self.encoder: Encoder = model.encoder
+        self.corrections = corrections(model)
+        config = self.encoder.config
+        self.register_buffer("positions_ND", positions(-(-spec.length // config.patch), config.width))
 
-    def forward(self, iq_BL2: Tensor, rate_token_BD: Tensor, features_BSP: Tensor | None = None) -> Tensor:
+    def forward(self, iq_BL2: Tensor, rate_token_BD: Tensor, features_BSP: Tensor | None = None) -> tuple[Tensor, ...]:
         encoder = self.encoder
         config = encoder.config
         samples_BLC = sample_channels(iq_BL2, config.channels)
@@ -138,22 +147,23 @@ class _Graph(nn.Module):
         if features_BSP is not None:
             spectral = encoder.spectral_tokens
             tokens.append(torch.einsum("bsp,spd->bsd", features_BSP, spectral.weight) + spectral.bias)
-        return pooled(encoder.encode(torch.cat(tokens, dim=1)))
+        features = features_of(encoder.encode(torch.cat(tokens, dim=1)), iq_BL2, config.patch)
+        waves = [head(features.patches_BND, iq_BL2) for head in self.corrections.values()]
+        return features.pooled_BF, *waves
 
 
-def _graph(openvino: ModuleType, encoder: Encoder, spec: WindowSpec):
+def _converted(openvino: ModuleType, graph: _Graph, spec: WindowSpec):
     """The graph as OpenVINO's, for batches of any size."""
-    config, spectral = encoder.config, encoder.spectral_tokens
+    config, spectral = graph.encoder.config, graph.encoder.spectral_tokens
     shapes = [(spec.length, 2), (config.width,)]
     if spectral is not None:
         shapes.append((spectral.COUNT, spectral.weight.shape[1]))
     example = tuple(torch.rand(2, *shape) for shape in shapes)
-    module = _Graph(encoder, -(-spec.length // config.patch)).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing
-        graph = openvino.convert_model(module, example_input=example)
-    graph.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
-    return graph
+        converted = openvino.convert_model(graph.eval(), example_input=example)
+    converted.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+    return converted
 
 
 def cache_folder() -> Path:

@@ -1,7 +1,7 @@
 """The torch back end: eager or compiled, on the processor's streams or on a CUDA device.
 
-Where the processor multiplies bfloat16, the products of the transformer layers run in it; the tokenizer with its
-transforms, the sums between the layers and the heads stay in float32.
+Where the processor multiplies bfloat16, the products of the transformer layers and of the heads that make waveforms run
+in it; the tokenizer with its transforms, the sums between the layers and the other heads stay in float32.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..contract.errors import EMindError
 from ..contract.window import WindowSpec
-from ..models.emind import Ordering, pooled
-from ..models.heads import MultiHead
-from .engine_base import Engine, prepared
+from ..models.emind import Ordering
+from ..models.heads import MultiHead, features_of
+from .engine_base import Engine, corrections, prepared
 
 
 class TorchEngine(Engine):
@@ -38,24 +38,27 @@ class TorchEngine(Engine):
         for block in self._model.encoder.blocks:
             block.attention.to(self._dtype)
             block.mlp.to(self._dtype)
+        self._corrections = corrections(self._model).to(self._dtype)
+        self._words = {name: head for name, head in self._model.heads.items() if name not in self._corrections}
 
-    def _probabilities(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
+    def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, Tensor]:
         iq_BL2, rate_B = iq_BL2.to(self._device), torch.from_numpy(rates_hz).to(self._device)
-        tokens_BTD = self._model.encoder.tokenize(iq_BL2, rate_B)
-        features_B2D = self._features(tokens_BTD)
-        return {
-            name: self.calibrated(name, head(features_B2D).cpu().numpy()) for name, head in self._model.heads.items()
-        }
+        pooled_BF, *waves = self._pass(self._model.encoder.tokenize(iq_BL2, rate_B), iq_BL2)
+        out = {name: head(pooled_BF) for name, head in self._words.items()} | dict(zip(self._corrections, waves))
+        return {name: values.float().cpu() for name, values in out.items()}
 
-    def _features(self, tokens_BTD: Tensor) -> Tensor:
-        """Tokens through the layers, pooled: (B, T, D) to (B, 2 D) float32.
+    def _pass(self, tokens_BTD: Tensor, iq_BL2: Tensor) -> tuple[Tensor, ...]:
+        """Tokens (B, T, D) through the layers: pooled (B, 2 D), and the corrections of the heads that make waveforms.
 
         What the layers add up stays in float32: rounded in each, confidences would be twice as far off.
         """
-        for block in self._model.encoder.blocks:
+        encoder = self._model.encoder
+        for block in encoder.blocks:
             tokens_BTD = tokens_BTD + block.attention(block.norm_attention(tokens_BTD).to(self._dtype))
             tokens_BTD = tokens_BTD + block.mlp(block.norm_mlp(tokens_BTD).to(self._dtype))
-        return pooled(self._model.encoder.norm(tokens_BTD))
+        features = features_of(encoder.norm(tokens_BTD), iq_BL2, encoder.config.patch)
+        short = features.patches_BND.to(self._dtype), iq_BL2.to(self._dtype)
+        return features.pooled_BF, *(head(*short) for head in self._corrections.values())
 
 
 class CompiledEngine(TorchEngine):
@@ -73,7 +76,7 @@ class CompiledEngine(TorchEngine):
         self.backend = self.backend.replace("torch", "torch-compiled")
         import torch._inductor.config as inductor
 
-        eager = super()._features
+        eager = super()._pass
         compiled = torch.compile(eager, dynamic=True)
 
         def build() -> None:
@@ -81,8 +84,9 @@ class CompiledEngine(TorchEngine):
             silence = torch.zeros(2, self.spec.length, 2)
             example = self._model.encoder.tokenize(silence, torch.full((2,), torch.nan))
             torch._dynamo.mark_dynamic(example, 0)
+            torch._dynamo.mark_dynamic(silence, 0)
             with inductor.patch(freezing=True), torch.no_grad():
-                compiled(example)
+                compiled(example, silence)
 
         try:
             self._pool.submit(build).result()
@@ -90,4 +94,4 @@ class CompiledEngine(TorchEngine):
             self.close()
             first = str(error).strip().partition("\n")[0]
             raise EMindError(f"back end torch-compiled: {type(error).__name__}: {first}") from None
-        self._features = compiled  # type: ignore[method-assign]
+        self._pass = compiled  # type: ignore[method-assign]

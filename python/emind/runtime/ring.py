@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+UNANSWERED = -1
+
 
 class Ring:
     """Slots for ``capacity`` windows of ``length`` complex64 samples. Window number n lives in slot n % capacity.
@@ -16,8 +18,7 @@ class Ring:
         self.windows = np.zeros((capacity, length), np.complex64)
         self.rates = np.full(capacity, np.nan)
         self.arrivals = np.zeros(capacity)
-        self.answered = np.zeros(capacity, bool)
-        self.made_by = np.zeros(capacity, np.int64)  # the engine that answered, by its number
+        self.made_by = np.full(capacity, UNANSWERED)  # the engine that answered, by its number, or why none did
         self.answers: dict[int, dict[str, np.ndarray]] = {}  # by engine and head
         self._across = np.zeros((0, length), np.complex64)
 
@@ -29,7 +30,7 @@ class Ring:
             self.windows[part] = windows[done : done + count]
             self.rates[part] = rate_hz
             self.arrivals[part] = arrival
-            self.answered[part] = False
+            self.made_by[part] = UNANSWERED
             done += count
 
     def read(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,27 +45,30 @@ class Ring:
         return across, np.concatenate([self.rates[part] for part in parts])
 
     def answer(self, first: int, count: int, answers: dict[str, np.ndarray], engine: int = 0) -> None:
-        """Store the answers (count, columns) of each of the engine's heads for the windows from ``first`` on.
+        """Store the answers (count, ...) of each of the engine's heads for the windows from ``first`` on.
 
         Raises ValueError when a head did not answer every window.
         """
         for head, rows in answers.items():
             rows = np.asarray(rows)
-            if rows.ndim != 2 or len(rows) != count:
+            if rows.ndim < 2 or len(rows) != count:
                 raise ValueError(f"head {head} answered {rows.shape} to {count} windows")
             known = self.answers.get(engine, {})
             if head not in known:
                 # New dicts in one step: the other thread may be going through the old ones.
-                known = {**known, head: np.zeros((self.capacity, rows.shape[1]), np.float32)}
+                known = {**known, head: np.zeros((self.capacity, *rows.shape[1:]), rows.dtype)}
                 self.answers = {**self.answers, engine: known}
             done = 0
             for part in self._parts(first, count):
                 size = part.stop - part.start
                 known[head][part] = rows[done : done + size]
                 done += size
+        self.mark(first, count, engine)
+
+    def mark(self, first: int, count: int, made_by: int) -> None:
+        """Note who answered these windows, or why nobody did: a number below zero."""
         for part in self._parts(first, count):
-            self.made_by[part] = engine
-            self.answered[part] = True
+            self.made_by[part] = made_by
 
     def forget_engines(self, below: int) -> None:
         """The answers of engines with smaller numbers are not asked for any more."""
