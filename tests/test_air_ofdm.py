@@ -55,3 +55,20 @@ def test_wifi_frames_begin_with_training_that_comes_again_after_one_symbol():
 def test_most_of_a_window_holds_signal():
     rng = np.random.default_rng(4)
     assert min(np.mean(np.abs(air_ofdm.any_ofdm(rng, N)[0]) > 1e-9) for _ in range(100)) > 0.25
+
+
+def test_some_cells_load_a_small_part_of_their_band_only(monkeypatch):
+    seen = []
+    original = air_ofdm._modulated
+
+    def modulated(rng, carriers, *rest):
+        power = np.sort((np.abs(carriers) ** 2).mean(0))[::-1].cumsum()
+        seen.append(np.mean(power < 0.9 * power[-1]))
+        return original(rng, carriers, *rest)
+
+    monkeypatch.setattr(air_ofdm, "_modulated", modulated)
+    rng = np.random.default_rng(5)
+    for _ in range(100):
+        air_ofdm.cellular(rng, N)
+    assert 0.1 < np.mean(np.array(seen) < 0.5) < 0.45
+    assert np.mean(np.array(seen) > 0.8) > 0.25

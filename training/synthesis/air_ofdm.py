@@ -85,27 +85,35 @@ def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float]:
     carriers = _carriers(rng, count, used, 1)
     level = np.ones((count, blocks))
     kind = rng.random()
-    if kind < 0.45:  # users with neighbouring blocks, the same ones for many symbols
+    if kind < 0.25:  # a cell at night: few neighbouring blocks, what is sent beside them is weak
+        level[:] = 0.0 if rng.random() < 0.4 else 10 ** (-rng.uniform(12, 30) / 20)
+        for _ in range(int(rng.integers(1, 3))):
+            size = max(2, int(blocks * rng.uniform(0.06, 0.45)))
+            first = int(rng.integers(0, blocks - size + 1))
+            level[:, first : first + size] = 10 ** (rng.uniform(-4, 0) / 20)
+    elif kind < 0.5:  # users with neighbouring blocks, the same ones for many symbols
         edges = np.sort(rng.integers(0, blocks, int(rng.integers(1, 8))))
         user = np.searchsorted(edges, np.arange(blocks), side="right")
         gain = 10 ** (rng.uniform(-6, 3, user.max() + 1) / 20) * (rng.random(user.max() + 1) < rng.uniform(0.4, 1.0))
         level[:] = gain[user]
         if rng.random() < 0.4:  # the control symbol before them is full
             level[int(rng.integers(0, count))] = 1.0
-    elif kind < 0.6:  # single blocks, others each symbol
+    elif kind < 0.62:  # single blocks, others each symbol
         level = (rng.random((count, blocks)) < rng.uniform(0.3, 0.95)).astype(float)
     if not level.any(1).all():
         level[~level.any(1), int(rng.integers(0, blocks))] = 1.0
     carriers = carriers * np.repeat(level, 12, axis=1)
     step = 6 if rng.random() < 0.6 else 3
+    references = 10 ** (rng.uniform(-12, 6) / 20) * max(level.max(), 0.1)  # where a cell is empty, all that is there
     for symbol in range(count):
         if rng.random() < 0.35:
             at = slice(int(rng.integers(0, step)), None, step)
-            carriers[symbol, at] = rng.uniform(1.0, 2.0) * mod.psk(4)[rng.integers(0, 4, carriers[symbol, at].shape)]
-    if rng.random() < 0.1:  # synchronisation: a constant envelope sequence on the middle carriers
-        root, k = int(rng.integers(1, 62)), np.arange(62)
-        middle = carriers[int(rng.integers(0, count)), used // 2 - 31 : used // 2 + 31]
-        middle[:] = np.exp(-1j * np.pi * root * k * (k + 1) / 63)
+            carriers[symbol, at] = references * mod.psk(4)[rng.integers(0, 4, carriers[symbol, at].shape)]
+        if rng.random() < 0.1:  # synchronisation: a sequence of constant envelope, on all carriers or those in the middle
+            wide = used if rng.random() < 0.6 else 62
+            root, k = int(rng.integers(5, wide - 5)), np.arange(wide)
+            first = (used - wide) // 2
+            carriers[symbol, first : first + wide] = np.exp(-1j * np.pi * root * k * (k + 1) / (wide + 1))
     return _modulated(rng, carriers, transform, prefix, n), used / transform
 
 
