@@ -22,22 +22,24 @@ from gnuradio import gr
 from .answers_pmt import Answers, detection
 from .contract import tags
 from .contract.errors import EMindError, UsageError
+from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .runtime.changing import Changer
-from .runtime.dispatch import POLICIES, REALTIME, Dispatcher, Released
+from .runtime.dispatch import INFERRED, LOSSLESS, POLICIES, Dispatcher, Released
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
 from .runtime.worker import Worker
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
-_DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
 _NO_DATA = pmt.init_u8vector(0, [])
 
 _STATISTICS_EVERY_S = 1.0
-_DEADLINE_S = 0.1
+_ERRORS_EVERY_S = 10.0  # a fault that lasts is said once in this time
+_RECEIVER_GLANCE_S = 0.002  # how often a receiver that is behind is looked at
+_DEADLINE_S = 0.08  # the stream waits at most 100 ms, the scheduler's part included
 
 
 class inference(gr.basic_block):
@@ -66,6 +68,8 @@ class inference(gr.basic_block):
       ``family``.
     - ``statistics``: a PDU about once a second, when the stream has drained, and in stop() (which reaches only blocks
       that run on; :meth:`statistics` is exact at any time).
+    - ``detections_ack``, an input: a receiver that sends a message for each detection it has dealt with (or, for
+      several, their number) never gets more than ``detections_limit`` ahead of that.
     - ``weights``, an input: name or path of other weights, see :meth:`set_weights`.
 
     Parameters
@@ -73,9 +77,11 @@ class inference(gr.basic_block):
     weights: name or path of a weights file
     length: samples a window, as the weights ask for
     sample_rate: samples a second where no tag tells, 0 if unknown
-    policy: ``lossless`` (the stream waits, every window is answered) or ``realtime`` (the stream does not wait: a
-        window that finds no room, or has no answer after 100 ms or when ``hold`` windows have come behind it, passes
-        untagged and counts as skipped)
+    policy: ``lossless`` (the stream waits, every window is answered); or one under which the stream does not wait:
+        ``realtime-even`` (under overload every n-th window is answered; ``realtime`` is short for it),
+        ``realtime-skip-newest`` (those that find no room behind the ones that wait are skipped) or
+        ``realtime-skip-oldest`` (those that have waited longest give way to new ones). A window without an answer
+        after 80 ms, or when ``hold`` windows have come behind it, passes untagged and counts as skipped as well
     batch: windows at which a batch closes
     max_latency_ms: time after which it closes although it is not full
     hold: windows held back at most; the buffer of the block in front should hold twice as many (:class:`windowing`
@@ -84,6 +90,9 @@ class inference(gr.basic_block):
     threads: of the engine, 0: as many as serve it
     backend: of the engine
     streams: heads whose waveforms come out as well, such as ``("denoise",)`` or ``("separation",)``
+    detections_limit: most detections pending at a receiver that :meth:`watch_detections` names or that acknowledges;
+        of other receivers nothing is known, and they are sent at most so many a second. Under ``lossless`` the stream
+        waits for the former and the others get all; else what is too many is dropped and counted. 0: no limit
     engine: an engine already loaded, instead of ``weights``, ``threads`` and ``backend``
 
     Raises
@@ -104,14 +113,15 @@ class inference(gr.basic_block):
         threads: int = 0,
         backend: str = "auto",
         streams: Sequence[str] = (),
+        detections_limit: int = 4096,
         engine: object | None = None,
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
-        if batch < 1 or hold < 1 or not max_latency_ms >= 0 or not sample_rate >= 0:
+        if batch < 1 or hold < 1 or not max_latency_ms >= 0 or not sample_rate >= 0 or detections_limit < 0:
             raise UsageError(
-                f"batch {batch} and hold {hold} must be at least 1, "
-                f"max_latency_ms {max_latency_ms} and sample_rate {sample_rate} not negative"
+                f"batch {batch} and hold {hold} must be at least 1, max_latency_ms {max_latency_ms}, "
+                f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
             )
         if engine is None:
             from .runtime.engine import ready_engine  # torch comes in here and not with the block
@@ -140,8 +150,8 @@ class inference(gr.basic_block):
         self._answers = Answers({})
         self._answering: object | None = None  # the engine that they are of
         self._worker: Worker | None = None
+        self._detections = DetectionsPort(self, detections_limit, waits=policy == LOSSLESS)
         self._prepare()
-        self.message_port_register_out(_DETECTIONS)
         self.message_port_register_out(_STATISTICS)
         self.message_port_register_in(_WEIGHTS)
         self.set_msg_handler(_WEIGHTS, self._on_weights)
@@ -160,7 +170,8 @@ class inference(gr.basic_block):
         worker = self._worker
         depth = 0 if worker is None else worker.queue_depth
         engine = self._engine if worker is None else worker.engine
-        values = self._statistics.snapshot(depth, engine.backend, engine.name)
+        errors = self._errors_before + (0 if worker is None else worker.errors)
+        values = self._statistics.snapshot(depth, engine.backend, engine.name, errors)
         if self._rate_outside:
             values["rate_outside_training"] = True
         if self._weights_error is not None:
@@ -178,8 +189,18 @@ class inference(gr.basic_block):
             self._asked_for = weights
             self._changer.ask(weights)
 
-    def error(self) -> Exception | None:
-        """What the engine raised since the flowgraph started, if it did; a lossless block ends the flowgraph then."""
+    def watch_detections(self, block: object, port: str = tags.PORT_DETECTIONS) -> None:
+        """Leave no more than ``detections_limit`` messages in the queue of this block's input port.
+
+        For a receiver whose queue Python can see: any block but a hierarchical one, connected to ``detections``.
+        """
+        self._detections.watch(block, port)
+
+    def error(self) -> BaseException | None:
+        """What the engine raised since the flowgraph started, if it did.
+
+        A lossless block ends the flowgraph then; any other lets windows pass without answers and tries again.
+        """
         return self._error
 
     def start(self) -> bool:
@@ -188,12 +209,15 @@ class inference(gr.basic_block):
 
     def _start(self) -> bool:
         self._prepare()
+        lossless = self._policy == LOSSLESS
         self._worker = Worker(
             self._engine,
             self._length,
             batch=self._batch,
             max_latency_s=self._max_latency_s,
-            capacity=max(4 * self._batch, self._hold) if self._policy == REALTIME else 4 * self._batch,
+            capacity=4 * self._batch if lossless else max(4 * self._batch, self._hold),
+            slots=0 if lossless else 2 * self._batch + self._hold,
+            goes_on=not lossless,
         )
         self._dispatcher = Dispatcher(
             self._worker,
@@ -214,6 +238,7 @@ class inference(gr.basic_block):
         self._dispatcher.abandon()
         self._publish_statistics()
         with self._engine_lock:
+            self._errors_before = self._worker.errors
             self._worker = None
         return True
 
@@ -258,7 +283,10 @@ class inference(gr.basic_block):
         self._streams.restart()
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self._drained_due = 0.0
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._errors_told, self._errors_due = 0, 0.0
+        self._detections.restart()
+        self._errors_before = 0  # those of a worker that has ended
         self._rate_outside = False
         self._scanned = 0  # tags before this window are known
         self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
@@ -351,18 +379,27 @@ class inference(gr.basic_block):
 
     def _release(self, windows: np.ndarray, out: np.ndarray) -> Released | None:
         held = self._dispatcher.held
-        return self._dispatcher.release(len(out), len(windows) - held) if held else None
+        if not held:
+            return None
+        most = self._detections.windows(len(out))
+        if not most:
+            time.sleep(_RECEIVER_GLANCE_S)
+            return None
+        return self._dispatcher.release(most, len(windows) - held)
 
     def _failed(self) -> bool:
         """Look after an error of the engine. True when the flowgraph has to end because of it."""
-        error = self._worker.error
-        if error is None:
-            return False
-        if self._error is None:
-            self._error = error
-            then = "windows pass without answers" if self._policy == REALTIME else "the flowgraph ends"
-            self.logger.error(f"the engine {self._worker.engine.name} failed, {then}: {type(error).__name__}: {error}")
-        return self._policy != REALTIME
+        worker = self._worker
+        if worker.errors > self._errors_told:
+            self._error = error = worker.last_error
+            now = time.monotonic()
+            if worker.error is not None or now >= self._errors_due:
+                times = worker.errors - self._errors_told
+                failed = f"the engine {worker.engine.name} failed" + (f" {times} times" if times > 1 else "")
+                then = "the flowgraph ends" if worker.error is not None else "windows pass unanswered until it works"
+                self.logger.error(f"{failed}, {then}: {type(error).__name__}: {error}")
+                self._errors_told, self._errors_due = worker.errors, now + _ERRORS_EVERY_S
+        return worker.error is not None
 
     def _make_streams(self, ports: list[np.ndarray], windows: np.ndarray, released: Released) -> None:
         written = self.nitems_written(0)
@@ -375,9 +412,16 @@ class inference(gr.basic_block):
         if released.engine is not self._answering:
             self._answering = released.engine
             self._answers = Answers(released.engine.heads)
-        wanted = not pmt.is_null(self.message_subscribers(_DETECTIONS))
         written = self.nitems_written(0)
-        for index, said in self._answers.of(released):
+        reports = [report for report in self._answers.of(released) if report[1]]
+        inferred = released.fates == INFERRED
+        chosen = set()
+        if self._detections.wanted():
+            chosen.update(self._detections.choose([bool(inferred[index]) for index, _ in reports]))
+            self._statistics.count(
+                detections_sent=len(chosen), detections_dropped=len(reports) - len(chosen),
+            )  # fmt: skip
+        for place, (index, said) in enumerate(reports):
             number = first + index
             anchor = self._anchor_of(number)
             valid = anchor.valid_of(number, self._length)
@@ -385,10 +429,12 @@ class inference(gr.basic_block):
                 value = each.tag(valid)
                 for port in range(1 + self._streams.ports):
                     self.add_item_tag(port, written + index, each.key, value)
-            if wanted and said:
+            if place in chosen:
                 rate, snr_db = self._rate_of(anchor), released.snr_db[index]
                 found = detection(anchor, number, valid, rate, said, snr_db, released.latency_ms[index])
-                self.message_port_pub(_DETECTIONS, found)
+                self._detections.send(found)
+        lost = int(inferred.sum()) - sum(bool(inferred[index]) for index, _ in reports)
+        self._statistics.count(results_lost=lost)
 
     def _anchor_of(self, number: int) -> Anchor:
         """The anchor that window ``number`` reckons from; numbers only grow."""

@@ -43,6 +43,7 @@ FAMILY = "family"
 # Message ports of the inference block.
 PORT_DETECTIONS = "detections"
 PORT_STATISTICS = "statistics"
+PORT_DETECTIONS_ACK = "detections_ack"  # in: a receiver has dealt with a detection, or with as many as an integer says
 PORT_WEIGHTS = "weights"  # in: name or path of other weights, as a symbol, or a pair or dict with the key "weights"
 
 # Entries of a detection besides one for each head.
@@ -55,6 +56,12 @@ LATENCY_MS = "latency_ms"
 STATISTICS_KEYS = (
     "windows_seen", "windows_inferred", "windows_skipped", "windows_gated", "gaps",
     "queue_depth", "latency_ms_p50", "latency_ms_p99", "backend", "weights",
+    # Why windows were skipped: the policy did not choose them or they found no room; no answer in time; the engine
+    # raised; the stream ended. Answers that got lost (0). Detections sent, and not sent because too many were pending.
+    "skipped_no_room", "skipped_late", "skipped_failed", "skipped_at_end", "results_lost",
+    "detections_sent", "detections_dropped",
+    # Times that the engine raised; longest wait of the stream for an answer.
+    "engine_errors", "stall_ms_max",
 )
 
 

@@ -3,8 +3,9 @@
 The windows stay where they are, in the caller's buffer; this keeps their fates in order and says how many of the
 oldest have theirs. Every window admitted is released, in order, once.
 
-    admit ──► gate ──► worker ──► release
-               │         └ full, or too late (realtime only) ──► skipped
+    admit ──► gate ──► policy ──► worker ──► release
+               │         │          └ too late, or the engine failed (realtime only) ──► skipped
+               │         └ not chosen, or no room (realtime only) ──► skipped
                └ zeros, below the gate, not finite ──► gated
 """
 
@@ -17,18 +18,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dsp import gate
+from .policy import LOSSLESS, POLICIES, choice
 from .statistics import Statistics
-from .worker import Infers, Worker
+from .worker import ENGINE_FAILED, NOBODY, Infers, Worker
 
-LOSSLESS = "lossless"  # the stream waits, every window is inferred
-REALTIME = "realtime"  # the stream does not wait, what cannot be answered in time is skipped
-POLICIES = (LOSSLESS, REALTIME)
+__all__ = ["INFERRED", "INVALID", "LOSSLESS", "NOISE", "POLICIES", "SKIPPED", "WAITING", "Dispatcher", "Released"]
 
-# Fates of a window.
-WAITING, INFERRED, SKIPPED, NOISE, INVALID = range(5)
+# Fates of a window. The last three tell apart why it was skipped; released windows are SKIPPED for any reason.
+WAITING, INFERRED, SKIPPED, NOISE, INVALID, LATE, FAILED, AT_END = range(8)
 NOT_SUBMITTED = -1
 _FATE_OF_KIND = np.zeros(3, np.uint8)
 _FATE_OF_KIND[[gate.OPEN, gate.NOISE, gate.INVALID]] = WAITING, NOISE, INVALID
+_FATE_OF_SETTLED = np.zeros(3, np.uint8)
+_FATE_OF_SETTLED[[0, NOBODY, ENGINE_FAILED]] = INFERRED, SKIPPED, FAILED
 
 # Longest sleep for an answer. In realtime, or while a batch could still fill, it is short: the caller's buffer fills
 # meanwhile and nobody but the caller looks.
@@ -55,7 +57,7 @@ class Dispatcher:
     Parameters
     ----------
     worker, statistics: where windows go and are counted; the worker is started and stopped by the caller
-    policy: ``lossless`` or ``realtime``
+    policy: see :mod:`.policy`
     hold: windows held back at most
     deadline_s: realtime only, age at which a window passes without an answer
     gate_db: see :class:`..dsp.gate.EnergyGate`
@@ -72,13 +74,12 @@ class Dispatcher:
         gate_db: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if policy not in POLICIES:
-            raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
+        self._choice = choice(policy, clock)
         if hold < 1:
             raise ValueError(f"hold {hold} must be at least one window")
         self.held = 0
         self._worker, self._statistics, self._clock = worker, statistics, clock
-        self._realtime = policy == REALTIME
+        self._realtime = policy != LOSSLESS
         self._hold, self._deadline_s = hold, deadline_s
         self._gate = gate.EnergyGate(gate_db)
         self._fates = np.zeros(hold, np.uint8)
@@ -86,6 +87,7 @@ class Dispatcher:
         self._arrivals = np.zeros(hold)
         self._snr_db = np.zeros(hold)
         self._engine = 0  # the worker's number of the one that made the newest answer released
+        self._moved = 0.0  # when the stream last moved on or had nothing to wait for
 
     def restart_floor(self) -> None:
         """The next window comes from another frequency or at another rate: its noise floor is its own."""
@@ -96,12 +98,14 @@ class Dispatcher:
 
         ``valid_first`` samples of the first window are signal; ``rate_hz`` is nan where unknown.
         """
-        room = self._worker.room()
         count = min(len(windows), self._hold - self.held)
         if not self._realtime:
-            count = min(count, room)
+            count = min(count, self._worker.room())
         if count <= 0:
             return 0
+        now = self._clock()
+        if not self.held:
+            self._moved = now
         windows = windows[:count]
         kinds, ratios = self._gate.sort(windows, valid_first)
         new = slice(self.held, self.held + count)
@@ -109,10 +113,14 @@ class Dispatcher:
         fates[:] = _FATE_OF_KIND[kinds]
         numbers[:] = NOT_SUBMITTED
         self._snr_db[new] = ratios
-        self._arrivals[new] = self._clock()
-        chosen = np.flatnonzero(fates == WAITING)
-        fates[chosen[room:]] = SKIPPED
-        chosen = chosen[:room]
+        self._arrivals[new] = now
+        open_ = np.flatnonzero(fates == WAITING)
+        chosen = open_
+        if self._realtime and len(open_):
+            chosen = open_[self._choice.choose(len(open_), self._worker)]
+            if len(chosen) < len(open_):
+                fates[open_] = SKIPPED
+                fates[chosen] = WAITING
         if len(chosen):
             whole = len(chosen) == chosen[-1] - chosen[0] + 1
             picked = windows[chosen[0] : chosen[-1] + 1] if whole else windows[chosen]
@@ -127,6 +135,7 @@ class Dispatcher:
 
         ``pressing`` windows are there and not admitted: under ``realtime`` what cannot be held gives way to them.
         """
+        self._worker.look_after()
         held = self.held
         fates, numbers = self._fates[:held], self._numbers[:held]
         open_ = (fates == WAITING) & (numbers >= self._worker.settled)
@@ -139,7 +148,7 @@ class Dispatcher:
             late[limit:] = False
             late &= open_
             if late.any():
-                fates[late] = SKIPPED
+                fates[late] = LATE if self._worker.error is None else FAILED
                 open_ &= ~late
                 self._worker.too_late(now - float(self._arrivals[late.argmax()]))
         count = min(limit, int(open_.argmax()) if open_.any() else held)
@@ -156,8 +165,8 @@ class Dispatcher:
     def abandon(self) -> None:
         """Count what is still held as skipped: it will not pass on any more."""
         fates = self._fates[: self.held]
-        gated = int(np.count_nonzero((fates == NOISE) | (fates == INVALID)))
-        self._statistics.count(skipped=self.held - gated, gated=gated)
+        fates[fates == WAITING] = AT_END
+        self._count(fates)
         self.held = 0
 
     def _hand_over(self, count: int) -> Released:
@@ -172,20 +181,32 @@ class Dispatcher:
             if len(others):
                 count = int(others[0])
                 kept = asked < count
-                asked, answered = asked[kept], answered[kept]
+                asked, answered, made_by = asked[kept], answered[kept], made_by[kept]
         fates = self._fates[:count].copy()
-        fates[asked] = np.where(answered, INFERRED, SKIPPED)
+        fates[asked] = _FATE_OF_SETTLED[np.minimum(made_by, 0)]
         engine, answers = self._worker.answers(self._numbers[asked[answered]], self._engine)
         self._worker.forget_engines(self._engine)
-        latency_ms = (self._clock() - self._arrivals[:count]) * 1e3
-        released = Released(fates, self._snr_db[:count].copy(), latency_ms, answers if len(engines) else {}, engine)
+        now = self._clock()
+        latency_ms = (now - self._arrivals[:count]) * 1e3
+        snr_db = self._snr_db[:count].copy()
         self._forget(count)
-        inferred = int(np.count_nonzero(fates == INFERRED))
-        gated = int(np.count_nonzero((fates == NOISE) | (fates == INVALID)))
-        self._statistics.count(inferred=inferred, gated=gated, skipped=count - inferred - gated)
-        if inferred:
+        self._count(fates)
+        self._statistics.stalled((now - self._moved) * 1e3)
+        self._moved = now
+        if len(engines):
             self._statistics.add_latencies(latency_ms[fates == INFERRED])
-        return released
+        fates[fates > INVALID] = SKIPPED
+        return Released(fates, snr_db, latency_ms, answers if len(engines) else {}, engine)
+
+    def _count(self, fates: np.ndarray) -> None:
+        """Count windows that leave with these fates."""
+        by_fate = np.bincount(fates, minlength=AT_END + 1).tolist()
+        no_room, late, failed, at_end = by_fate[SKIPPED], by_fate[LATE], by_fate[FAILED], by_fate[AT_END]
+        self._statistics.count(
+            inferred=by_fate[INFERRED], gated=by_fate[NOISE] + by_fate[INVALID],
+            skipped=no_room + late + failed + at_end, skipped_no_room=no_room, skipped_late=late,
+            skipped_failed=failed, skipped_at_end=at_end,
+        )  # fmt: skip
 
     def _forget(self, count: int) -> None:
         """Drop the oldest from the books, and tell the worker up to where its slots are free."""

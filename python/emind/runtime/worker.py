@@ -9,6 +9,10 @@ Windows are numbered in the order they are submitted, and settled in that order.
                         the answer is there, or the window was cancelled
 
 The engine can be replaced at any time; the next batch goes to the new one, and every answer says whose it is.
+
+When the engine raises, whatever it is, the windows of that batch and those that wait stay unanswered. A worker that
+``goes_on`` counts the error, takes nothing for a pause that doubles with each further error, and tries again; any
+other keeps ``error`` and ends. A thread that has ended although nobody asked it to is an error like any other.
 """
 
 from __future__ import annotations
@@ -20,12 +24,21 @@ from typing import Callable, Protocol
 
 import numpy as np
 
-from .ring import Ring
+from .ring import UNANSWERED, Ring
+from .unanswered import Unanswered
 
 
 # A window waits for the batch before its own, for those in front of it and for its own: with a queue that takes this
 # share of the caller's patience, and a batch no longer than the queue, that is four fifths of it at most.
 PATIENCE_SHARE = 0.4
+# By how much the caller's patience is taken to have grown with each batch that came in time.
+PATIENCE_GROWTH = 1.05
+# Weight of the newest batch in the speed.
+SPEED_WEIGHT = 0.2
+# Instead of an engine's number: nobody was asked about the window, or the engine raised.
+NOBODY, ENGINE_FAILED = UNANSWERED, -2
+# Pause after an error of the engine, after each further one in a row twice as long.
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Infers(Protocol):
@@ -45,7 +58,9 @@ class Worker:
     length: samples a window
     batch: windows at which a batch closes
     max_latency_s: time after which a batch closes although it is not full, from its oldest window's arrival
-    capacity: windows that the ring holds, at least two batches so that one fills while the other is inferred
+    capacity: windows that may wait, at least two batches so that one fills while the other is inferred
+    slots: windows that the ring holds, more than ``capacity`` where cancelled ones keep their slots for a while
+    goes_on: whether an error of the engine leaves the worker running
     """
 
     def __init__(
@@ -56,28 +71,49 @@ class Worker:
         batch: int = 32,
         max_latency_s: float = 0.02,
         capacity: int = 0,
+        slots: int = 0,
+        goes_on: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if batch < 1 or max_latency_s < 0:
             raise ValueError(f"batch {batch} must be at least 1 and latency {max_latency_s} s not negative")
         self.batch = batch
-        self.error: Exception | None = None
+        self.error: BaseException | None = None  # what ended the worker
+        self.errors = 0  # times that the engine raised
+        self.last_error: BaseException | None = None
+        self._goes_on = goes_on
+        self._errors_in_a_row = 0
+        self._resume_at = -math.inf  # nothing is taken before
         self._engines = {0: engine}  # by number: those whose answers may still be read, the newest is in use
         self._engine = 0
         self._max_latency_s = max_latency_s
         self._clock = clock
-        self._ring = Ring(max(capacity, 2 * batch), length)
-        self._limit = self._ring.capacity  # windows that may wait, fewer once answers have come too late
+        self._capacity = max(capacity, 2 * batch)
+        self._ring = Ring(max(slots, self._capacity), length)
+        self._limit = self._capacity  # windows that may wait, fewer once answers have come too late
+        self._speed = 0.0  # windows a second while there is work, 0 until known
         self._bearable_s = math.inf  # age at which the caller last gave windows up
         self._submitted = self._taken = self._released = 0
         self._flight: int | None = None  # first window of the batch that the engine has, None when it has none
         self._closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="emind-worker", daemon=True)
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="emind-worker", daemon=True)
 
     def start(self) -> None:
         """Start the thread. A worker runs once."""
         self._thread.start()
+
+    def look_after(self) -> None:
+        """Where the thread has died, note the error, and if the worker goes on give it another one."""
+        if self._thread.ident is None or self._thread.is_alive() or self._closing or self.error is not None:
+            return
+        self._fail(RuntimeError("the thread that asks the engine has died"))
+        if self._goes_on:
+            self._thread = self._new_thread()
+            self._thread.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
         """End the thread after the batch that is with the engine; the rest stays unanswered. True when it ended."""
@@ -101,6 +137,24 @@ class Worker:
             return self._submitted - self._settled()
 
     @property
+    def waiting(self) -> int:
+        """Windows submitted that no batch has yet."""
+        with self._changed:
+            return self._submitted - self._taken
+
+    @property
+    def limit(self) -> int:
+        """Windows that may wait."""
+        with self._changed:
+            return self._limit
+
+    @property
+    def speed(self) -> float:
+        """Windows a second that the engine infers while it has work; 0 until known."""
+        with self._changed:
+            return self._speed
+
+    @property
     def full_batch_waits(self) -> bool:
         """Whether the engine will not run dry before it has inferred one more full batch."""
         with self._changed:
@@ -119,9 +173,9 @@ class Worker:
             self._engines[self._engine] = engine
 
     def room(self) -> int:
-        """Windows that can be submitted now; 0 after an error or once stopped."""
+        """Windows that can be submitted now; 0 after an error, for as long as it lasts, or once stopped."""
         with self._changed:
-            if self.error is not None or self._closing:
+            if self.error is not None or self._closing or self._clock() < self._resume_at:
                 return 0
             oldest = self._released if self._flight is None else min(self._released, self._flight)
             free = self._ring.capacity - (self._submitted - oldest)
@@ -136,10 +190,15 @@ class Worker:
             self._changed.notify_all()
         return first
 
+    def cancel(self, count: int) -> None:
+        """Give up the ``count`` windows that have waited longest, or all that wait: they settle unanswered."""
+        with self._changed:
+            self._taken += min(count, self._submitted - self._taken)
+            self._changed.notify_all()
+
     def made_by(self, numbers: np.ndarray) -> np.ndarray:
-        """For settled, unreleased windows: which engine answered, int (n,), later ones higher; -1 for none."""
-        slots = numbers % self._ring.capacity
-        return np.where(self._ring.answered[slots], self._ring.made_by[slots], -1)
+        """For settled, unreleased windows: who answered, int (n,): an engine's number, or NOBODY, or ENGINE_FAILED."""
+        return self._ring.made_by[numbers % self._ring.capacity]
 
     def answers(self, numbers: np.ndarray, engine: int) -> tuple[Infers, dict[str, np.ndarray]]:
         """That engine, and each of its heads' rows (n, columns) for windows that it answered."""
@@ -179,9 +238,12 @@ class Worker:
         return self._taken if self._flight is None else self._flight
 
     def _run(self) -> None:
+        idle = True
+        finished = 0.0
         while True:
             with self._changed:
                 while not self._closing and not self._ready():
+                    idle = True
                     self._changed.wait(self._patience())
                 if self._closing:
                     return
@@ -191,21 +253,54 @@ class Worker:
                 number = self._engine
                 engine = self._engines[number]
                 self._ring.forget_engines(min(self._engines))
-            windows, rates = self._ring.read(first, count)
             begun = self._clock()
             try:
-                self._ring.answer(first, count, engine.infer(windows, rates), number)
-            except Exception as error:  # whatever the engine's fault, the caller decides what becomes of the stream
-                with self._changed:
-                    self.error, self._flight = error, None
-                    self._changed.notify_all()
-                return
+                windows, rates = self._ring.read(first, count)
+                try:
+                    answers, missing = engine.infer(windows, rates), ()
+                except Unanswered as partly:
+                    answers, missing = partly.answers, np.flatnonzero(~partly.answered)
+                self._ring.answer(first, count, answers, number)
+                for index in missing:
+                    self._ring.mark(first + int(index), 1, ENGINE_FAILED)
+            except BaseException as error:  # whatever the engine's fault, even SystemExit: the caller hears of it
+                self._fail(error)
+                if not self._goes_on:
+                    return
+                idle = True
+                continue
+            now = self._clock()
             with self._changed:
                 self._flight = None
-                if self._bearable_s < math.inf:
-                    bearable = count * PATIENCE_SHARE * self._bearable_s / max(self._clock() - begun, 1e-6)
-                    self._limit = int(min(max(bearable, 1), self._ring.capacity))
+                self._errors_in_a_row = 0
+                self._reckon(count, now - begun, now - (begun if idle else finished))
                 self._changed.notify_all()
+            idle, finished = False, now
+
+    def _reckon(self, count: int, inferring_s: float, taken_s: float) -> None:
+        """Learn from a batch that the engine had for ``inferring_s``, and that came so long after the one before."""
+        speed = count / max(taken_s, 1e-6)
+        self._speed = speed if self._speed == 0 else self._speed + SPEED_WEIGHT * (speed - self._speed)
+        if self._bearable_s < math.inf:
+            bearable = count * PATIENCE_SHARE * self._bearable_s / max(inferring_s, 1e-6)
+            self._limit = int(min(max(bearable, 1), self._capacity))
+            self._bearable_s *= PATIENCE_GROWTH
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self.errors += 1
+            self.last_error = error
+            if self._goes_on:
+                first = self._taken if self._flight is None else self._flight
+                self._ring.mark(first, self._submitted - first, ENGINE_FAILED)
+                self._taken = self._submitted
+                pause = min(PAUSE_S * 2**min(self._errors_in_a_row, 10), LONGEST_PAUSE_S)
+                self._resume_at = self._clock() + pause
+                self._errors_in_a_row += 1
+            else:
+                self.error = error
+            self._flight = None
+            self._changed.notify_all()
 
     def _ready(self) -> bool:
         waiting = self._submitted - self._taken
