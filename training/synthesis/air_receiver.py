@@ -19,11 +19,11 @@ def noise_floor(rng: Generator, n: int) -> np.ndarray:
     kind = rng.random()
     if kind < 0.35:  # the edges of the receiver's own filter
         x = ch.filtered(x, ch.lowpass(n, rng.uniform(0.36, 0.5), rng.uniform(0.02, 0.3)))
-    elif kind < 0.6:  # a slope and humps over the band
+    elif kind < 0.6:  # a slope and low humps over the band: deep ones are echoes, so a signal
         f = np.fft.fftfreq(n)
-        ripple = rng.normal(0, 3) * 2 * f
+        ripple = rng.normal(0, 2) * 2 * f
         for order in range(1, int(rng.integers(2, 6))):
-            ripple = ripple + rng.normal(0, 2.5) / order * np.cos(2 * np.pi * order * f + 2 * np.pi * rng.random())
+            ripple = ripple + rng.normal(0, 1.5) / order * np.cos(2 * np.pi * order * f + 2 * np.pi * rng.random())
         if rng.random() < 0.3:  # noise of the oscillator and the mixer around zero
             ripple = ripple + rng.uniform(3, 15) / (1 + (np.abs(f) / 10 ** rng.uniform(-2.5, -1)) ** 2)
         x = ch.filtered(x, 10 ** (ripple / 20))
