@@ -8,6 +8,7 @@ from math import inf, isfinite
 
 NORMALISATIONS = ("max_abs",)
 CLASSIFICATION, REGRESSION, ANOMALY, RECONSTRUCTION = "classification", "regression", "anomaly", "reconstruction"
+PROTOTYPES = "prototypes"
 RATE_TOLERANCE = 1e-3
 
 
@@ -132,6 +133,8 @@ class HeadSpec:
     ``regression``      logits of ``labels``, if there are any, then a normalised value for each of ``parameters``
     ``reconstruction``  ``sources`` waveforms: 1 denoises, 2 separates. With ``skip`` the head sees the samples besides
                         the features and corrects them; without, it is the paper's, which sees features only
+    ``prototypes``      a logit for each of ``labels``, which are enrolled classes of the head ``extends``, perhaps none:
+                        from ``windows`` enrolled windows, ``centres`` points and ``references`` windows of known classes
 
     ``linear``: a classification or regression of one linear layer, as a probe of a frozen encoder has it.
     """
@@ -144,6 +147,9 @@ class HeadSpec:
     skip: bool = False
     centres: int = 0
     linear: bool = False
+    extends: str = ""
+    windows: int = 0
+    references: int = 0
 
     def __post_init__(self) -> None:
         fault = {
@@ -151,6 +157,8 @@ class HeadSpec:
             "anomaly": "needs two labels and a centre" if len(self.labels) != 2 or self.centres < 1 else "",
             "regression": "needs parameters" if not self.parameters else "",
             "reconstruction": "needs a source" if self.sources < 1 else "",
+            "prototypes": "needs a head to extend, centres and references" if not self.extends or self.centres < 1
+            or self.references < 1 or self.windows < len(self.labels) else "",
         }.get(self.kind, "")
         if fault:
             raise ValueError(f"head {self.name} of kind {self.kind} {fault}")
@@ -161,7 +169,7 @@ class HeadSpec:
     def to_dict(self) -> dict:
         """As in a weights file: what a kind has no use for is left out."""
         fields = asdict(self)
-        optional = ("parameters", "sources", "skip", "centres", "linear")
+        optional = ("parameters", "sources", "skip", "centres", "linear", "extends", "windows", "references")
         return {key: value for key, value in fields.items() if key not in optional or value}
 
     @classmethod

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ..contract.window import HeadSpec
 from .emind import Encoder, EncoderConfig, pooled
+from .prototypes import PrototypeHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,6 +265,8 @@ HEADS: dict[str, Callable[[EncoderConfig, HeadSpec], nn.Module]] = {
     "anomaly": lambda config, spec: AnomalyHead(config.width, spec.centres),
     "regression": lambda config, spec: (
         _linear(config, spec) or RegressionHead(config.width, len(spec.labels), len(spec.parameters))),
+    "prototypes": lambda config, spec: PrototypeHead(
+        config.width, len(spec.labels), spec.centres, spec.windows, spec.references),
     "reconstruction": lambda config, spec: ReconstructionHead(config.width, config.patch, spec.sources, spec.skip),
 }
 

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from ..contract.errors import EMindError
-from ..contract.window import ANOMALY, CLASSIFICATION, Domain, WindowSpec
+from ..contract.window import ANOMALY, CLASSIFICATION, PROTOTYPES, RECONSTRUCTION, Domain, WindowSpec
 from ..dsp.normalise import NORMALISE
 from ..models.checkpoint import load_weights
 from ..models.heads import MultiHead
 from .engine_base import Engine, available_threads, has_bfloat16
 from .engine_torch import CompiledEngine, TorchEngine
+from .enrolled import enrolled, visible
 from .header import check_heads
 from .weights import resolve
 
@@ -54,7 +55,7 @@ def load_engine(
             raise EMindError(f"back end {backend}: openvino is not installed; pip install 'gr-emind[openvino]'")
         from .engine_openvino import OpenVINOEngine
 
-        return OpenVINOEngine(*parts, half, hashlib.sha256(path.read_bytes()).hexdigest())
+        return OpenVINOEngine(*parts, half, _graph_hash(model, header))
     if backend == COMPILED:
         try:
             return CompiledEngine(*parts, half)
@@ -75,11 +76,12 @@ def ready_engine(
 
 
 def _keep(model: MultiHead, names: Iterable[str] | None, path: Path) -> None:
-    """Leave the model the heads of these names, in the file's order."""
-    if names is None:
-        return
-    wanted = set(check_heads(names, list(model.specs), path))
-    for name in [name for name in model.specs if name not in wanted]:
+    """Leave the model the heads of these names, in the file's order, with the classes enrolled for them."""
+    known = visible(model.specs)
+    wanted = set(known if names is None else check_heads(names, list(known), path))
+    kept = [name for name, spec in model.specs.items() if spec.kind != PROTOTYPES and name in wanted]
+    kept += [name for name, spec in enrolled(model.specs).items() if spec.extends in wanted]
+    for name in [name for name in model.specs if name not in kept]:
         del model.heads[name], model.specs[name]
 
 
@@ -94,6 +96,17 @@ def _check_header(model: MultiHead, spec: WindowSpec, header: dict, path: Path) 
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise EMindError(f"weights {path}: the header does not say what its heads were trained on ({fault})") from None
+
+
+def _graph_hash(model: MultiHead, header: dict) -> str:
+    """Of what a compiled graph is made of: the encoder and heads that make waveforms. Others can come and go."""
+    found = hashlib.sha256(repr((header["architecture"], header["window"])).encode())
+    waves = [model.heads[name] for name, spec in model.specs.items() if spec.kind == RECONSTRUCTION]
+    for module in (model.encoder, *waves):
+        for name, tensor in module.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _has_openvino() -> bool:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contract.window import RECONSTRUCTION, REGRESSION, Domain, HeadSpec, WindowSpec
+from ..contract.window import PROTOTYPES, RECONSTRUCTION, REGRESSION, Domain, HeadSpec, WindowSpec
 from ..dsp.normalise import NORMALISE, SCALE
 from ..models.emind import PIECE, Ordering
 from ..models.heads import MultiHead, ReconstructionHead, denormalised, split_regression
+from .enrolled import enrolled, joined, visible
 
 SMALLEST_SHARE = 8  # windows for which starting another stream pays
 
@@ -34,7 +35,9 @@ class Engine(ABC):
 
     def __init__(self, model: MultiHead, spec: WindowSpec, header: dict, name: str, threads: int) -> None:
         self.spec = spec
-        self.heads: dict[str, HeadSpec] = dict(model.specs)
+        self.heads: dict[str, HeadSpec] = visible(model.specs)
+        self._enrolled = enrolled(model.specs)
+        self._own = {name: head for name, head in model.specs.items() if head.kind != PROTOTYPES}
         self.domains = Domain.of_heads(self.heads, spec, header["training"])
         self.header = header
         self.name = name
@@ -80,11 +83,15 @@ class Engine(ABC):
         outputs = self._outputs(iq_BL2, np.asarray(rates_hz, np.float32))
         if self._waveforms:
             scale_B = torch.from_numpy(self._scale(windows))
-        return {
+        answers = {
             name: waveforms(outputs[name], iq_BL2, scale_B, head) if head.kind == RECONSTRUCTION
             else answered(outputs[name], head, self._calibration[name])
-            for name, head in self.heads.items()
+            for name, head in self._own.items()
         }  # fmt: skip
+        for name, head in self._enrolled.items():
+            own = len(self._own[head.extends].labels) if head.extends in self._own else 0
+            answers[head.extends] = joined(answers.get(head.extends), outputs[name].cpu(), own)
+        return answers
 
     @abstractmethod
     def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> Mapping[str, Tensor]:

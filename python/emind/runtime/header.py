@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..contract.errors import EMindError
-from ..contract.window import RECONSTRUCTION
+from ..contract.window import RECONSTRUCTION, HeadSpec
 from ..models.checkpoint import read_header
+from .enrolled import visible
 from .weights import resolve
 
 
@@ -29,4 +30,13 @@ def check_heads(names: Iterable[str], known: Sequence[str], weights: str | Path)
 
 def speaking_heads(weights: str | Path) -> list[str]:
     """The heads of these weights that tag windows: all but those that make waveforms."""
-    return [head["name"] for head in described(weights)[1]["heads"] if head["kind"] != RECONSTRUCTION]
+    specs = {head["name"]: HeadSpec.from_dict(head) for head in described(weights)[1]["heads"]}
+    return [name for name, head in visible(specs).items() if head.kind != RECONSTRUCTION]
+
+
+def heads_for(weights: str | Path, heads: Iterable[str] | None, streams: Iterable[str]) -> tuple[str, ...]:
+    """What a block runs of these weights: the heads asked for, None for all that tag windows, and those of streams."""
+    if heads is None:
+        heads = speaking_heads(weights)
+    heads, streams = ((names,) if isinstance(names, str) else names for names in (heads, streams))
+    return tuple(dict.fromkeys([*heads, *streams]))

@@ -1,0 +1,192 @@
+"""Classes that were enrolled from a handful of windows: prototypes on the frozen encoder's pooled features.
+
+Snell et al., "Prototypical networks for few-shot learning" (a class is the mean of its windows), with a covariance that
+the enrolled windows adapt (Bateni et al., "Improved few-shot visual classification", section 3). Nothing is trained.
+
+Features are whitened by the scatter of known classes around their centres. The scatter of the enrolled windows is mixed
+in, so that what varies inside an enrolled class counts less. Which enrolled class a window is nearest to is told by
+angle around their common middle; whether it is one of them at all, by how much nearer it lies to that class than to the
+nearest centre of the known classes. How much it must be is set on reference windows of the known classes, which the
+file carries: a share of them, and no more, is answered otherwise than before.
+
+Shapes, by letter:
+    B  windows in a batch         F  pooled features           C  enrolled classes
+    O  centres of known classes   N  reference windows         W  enrolled windows of all classes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ADAPTED = 0.6  # share of the enrolled windows' scatter in the covariance
+CHANGED = 0.003  # of the reference windows get another answer: below the 0.5 % that is promised, since they are a sample
+REACH = 1.6  # times the farthest enrolled window from its fellows: what lies farther is not of the class
+SURE = 4.0  # logit of an enrolled window in the middle of its class: a probability of 0.98
+NEVER = float("-inf")
+
+
+class PrototypeHead(nn.Module):
+    """Pooled features (B, F) to (B, C): in the column of the nearest enrolled class a logit, above zero where the window
+    is of that class; minus infinity in the others."""
+
+    def __init__(self, width: int, classes: int, centres: int, windows: int, references: int) -> None:
+        super().__init__()
+        size = 2 * width
+        self.register_buffer("mean_F", torch.zeros(size))
+        self.register_buffer("whitening_FF", torch.eye(size))
+        self.register_buffer("known_OF", torch.zeros(centres, size))  # whitened, as all that follows
+        self.register_buffer("known_class_O", torch.zeros(centres, dtype=torch.int32))
+        self.register_buffer("reference_NF", torch.zeros(references, size, dtype=torch.float16))
+        self.register_buffer("reference_class_N", torch.zeros(references, dtype=torch.int32))
+        self.register_buffer("window_WF", torch.zeros(windows, size))
+        self.register_buffer("window_class_W", torch.zeros(windows, dtype=torch.int32))
+        # What follows is made from the former by `adapt`.
+        self.register_buffer("adapted_FF", torch.eye(size))
+        self.register_buffer("threshold", torch.tensor(0.0))
+        self.register_buffer("reach_C", torch.zeros(classes))
+        self.register_buffer("scale_C", torch.ones(classes))
+        self.register_buffer("centre_CF", torch.zeros(classes, size))
+        self.register_buffer("centre_known_OF", torch.zeros(centres, size))
+
+    def forward(self, pooled_BF: Tensor) -> Tensor:
+        return self._logits(self.whitened(pooled_BF) @ self.adapted_FF)
+
+    def answer(self, features) -> Tensor:
+        return self(features.pooled_BF)
+
+    def whitened(self, pooled_BF: Tensor) -> Tensor:
+        return (pooled_BF.float() - self.mean_F) @ self.whitening_FF
+
+    def _logits(self, adapted_BF: Tensor) -> Tensor:
+        nearest_B = nearest(adapted_BF, self.centre_CF)
+        own_B, margin_B = self._margins(adapted_BF, self.centre_CF[nearest_B])
+        logit_B = torch.minimum(margin_B - self.threshold, self.reach_C[nearest_B] - own_B) / self.scale_C[nearest_B]
+        out_BC = adapted_BF.new_full((len(adapted_BF), len(self.centre_CF)), NEVER)
+        return out_BC.scatter(1, nearest_B.unsqueeze(1), logit_B.unsqueeze(1))
+
+    def _margins(self, adapted_BF: Tensor, centre_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) each: distance to these centres, and by how much that to the nearest known class is larger."""
+        own_B = (adapted_BF - centre_BF).norm(dim=-1)
+        return own_B, torch.cdist(adapted_BF, self.centre_known_OF).amin(-1) - own_B
+
+    @torch.no_grad()
+    def adapt(self) -> None:
+        """Everything that follows from the enrolled windows: covariance, centres, threshold, reach and scale."""
+        classes = len(self.centre_CF)
+        if not classes:
+            return
+        owner_W = self.window_class_W.long()
+        mean_CF = torch.stack([self.window_WF[owner_W == k].mean(0) for k in range(classes)])
+        deviation_WF = (self.window_WF - mean_CF[owner_W]).double()
+        freedom = max(1, len(owner_W) - classes)
+        size = self.window_WF.shape[1]
+        covariance_FF = (1 - ADAPTED) * torch.eye(size, dtype=torch.float64)
+        covariance_FF += ADAPTED / freedom * deviation_WF.T @ deviation_WF
+        self.adapted_FF.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance_FF)))
+        self.centre_CF.copy_(mean_CF @ self.adapted_FF)
+        self.centre_known_OF.copy_(self.known_OF @ self.adapted_FF)
+
+        reference_NF = self.reference_NF.float() @ self.adapted_FF
+        _, margin_N = self._margins(reference_NF, self.centre_CF[nearest(reference_NF, self.centre_CF)])
+        self.threshold.copy_(margin_N.sort(descending=True).values[int(CHANGED * len(margin_N))].clamp_min(0.0))
+        left = self.left_out()
+        for k in range(classes):
+            mine = owner_W == k
+            self.reach_C[k] = REACH * left.distance_W[mine].max()
+            spare = left.margin_W[mine].median() - self.threshold
+            self.scale_C[k] = (spare / SURE).clamp_min(0.02 * left.distance_W[mine].median())
+
+    @torch.no_grad()
+    def left_out(self) -> LeftOut:
+        """Each enrolled window judged as if it had not been among those that its class was made from.
+
+        A class of one window is judged by that window itself."""
+        window_WF, owner_W = self.window_WF @ self.adapted_FF, self.window_class_W.long()
+        nearest_W, distance_W, margin_W = (torch.empty(len(owner_W), dtype=kind) for kind in (torch.long, None, None))
+        for w, owner in enumerate(owner_W.tolist()):
+            others = owner_W == owner
+            if others.sum() > 1:
+                others[w] = False
+            centre_CF = self.centre_CF.clone()
+            centre_CF[owner] = window_WF[others].mean(0)
+            own, margin = self._margins(window_WF[w : w + 1], centre_CF[owner : owner + 1])
+            nearest_W[w] = nearest(window_WF[w : w + 1], centre_CF)[0]
+            distance_W[w], margin_W[w] = own[0], margin[0]
+        return LeftOut(nearest_W, distance_W, margin_W)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """(W,) each: the nearest enrolled class, the distance to the window's own, and its margin."""
+
+    nearest_W: Tensor
+    distance_W: Tensor
+    margin_W: Tensor
+
+
+def nearest(adapted_BF: Tensor, centre_CF: Tensor) -> Tensor:
+    """(B,): the enrolled class whose centre lies at the smallest angle, seen from the middle of all centres."""
+    if len(centre_CF) == 1:
+        return torch.zeros(len(adapted_BF), dtype=torch.long)
+    middle_F = centre_CF.mean(0)
+    unit_CF = nn.functional.normalize(centre_CF - middle_F, dim=-1)
+    return ((adapted_BF - middle_F) @ unit_CF.T).argmax(-1)
+
+
+@torch.no_grad()
+def reference_head(
+    width: int, feature_NF: Tensor, class_N: Tensor, kept: int, per_class: int, seed: int = 0
+) -> PrototypeHead:
+    """A head without enrolled classes from features of windows of known classes.
+
+    The last ``kept`` windows become its reference, the others give the whitening and ``per_class`` centres a class.
+    """
+    from .heads import shrunk_covariance
+
+    fitted_NF, fitted_class_N = feature_NF[:-kept].double(), class_N[:-kept]
+    names = fitted_class_N.unique().tolist()
+    mean_CF = torch.stack([fitted_NF[fitted_class_N == k].mean(0) for k in names])
+    place_N = torch.searchsorted(torch.tensor(names), fitted_class_N)
+    values_F, vectors_FF = torch.linalg.eigh(shrunk_covariance(fitted_NF - mean_CF[place_N]))
+    whitening_FF = vectors_FF * values_F.clamp_min(values_F[-1] * 1e-6).rsqrt()
+    mean_F = fitted_NF.mean(0)
+    whitened_NF = (fitted_NF - mean_F) @ whitening_FF
+    generator = torch.Generator().manual_seed(seed)
+    centres = [means_of(whitened_NF[fitted_class_N == k], per_class, generator) for k in names]
+    head = PrototypeHead(width, 0, sum(map(len, centres)), 0, kept)
+    head.mean_F.copy_(mean_F)
+    head.whitening_FF.copy_(whitening_FF)
+    head.known_OF.copy_(torch.cat(centres))
+    head.known_class_O.copy_(torch.cat([torch.full((len(own),), k) for k, own in zip(names, centres)]))
+    head.reference_NF.copy_((feature_NF[-kept:].double() - mean_F) @ whitening_FF)
+    head.reference_class_N.copy_(class_N[-kept:])
+    return head
+
+
+def means_of(x_NF: Tensor, count: int, generator: torch.Generator, rounds: int = 12) -> Tensor:
+    """At most ``count`` means of windows by Lloyd's rule, from windows drawn to begin with."""
+    centre_OF = x_NF[torch.randperm(len(x_NF), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        owner_N = torch.cdist(x_NF, centre_OF).argmin(-1)
+        centre_OF = torch.stack([x_NF[owner_N == k].mean(0) if (owner_N == k).any() else centre_OF[k]
+                                 for k in range(len(centre_OF))])
+    return centre_OF
+
+
+@torch.no_grad()
+def with_windows(head: PrototypeHead, windows_by_class: list[Tensor]) -> PrototypeHead:
+    """The same reference with these enrolled classes, each (n, F) whitened windows, in place of the ones it had."""
+    references, size = head.reference_NF.shape
+    count = sum(map(len, windows_by_class))
+    other = PrototypeHead(size // 2, len(windows_by_class), len(head.known_OF), count, references).eval()
+    for name in ("mean_F", "whitening_FF", "known_OF", "known_class_O", "reference_NF", "reference_class_N"):
+        getattr(other, name).copy_(getattr(head, name))
+    if windows_by_class:
+        other.window_WF.copy_(torch.cat(windows_by_class))
+        owner = [torch.full((len(own),), k, dtype=torch.int32) for k, own in enumerate(windows_by_class)]
+        other.window_class_W.copy_(torch.cat(owner))
+        other.adapt()
+    return other

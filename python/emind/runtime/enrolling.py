@@ -1,0 +1,187 @@
+"""A class added to a head from a handful of windows, or taken away again; what it would be confused with.
+
+The weights must carry a reference, windows of known classes (`emind-train reference` puts it there): it says what known
+signals look like, and how many of their answers would change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..contract.errors import EMindError
+from ..contract.window import CLASSIFICATION, PROTOTYPES, HeadSpec, WindowSpec
+from ..dsp.normalise import NORMALISE
+from ..models.emind import pooled
+from ..models.heads import MultiHead
+from ..models.prototypes import PrototypeHead, nearest, with_windows
+
+REFERENCE = "reference"  # entry in the header's "training"
+ENROLLED = "enrolled"  # entry in the header's "figures"
+LEAST = 2  # windows from which a class can be made, and its reach be known
+MOST_CHANGED = 0.005
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a class at its enrolment. Shares are 0 to 1, of windows.
+
+    ``recognised``: of the enrolled windows, each judged by the others. ``before``: what the head said of them until
+    now. ``resembles``: the known classes whose centres lie nearest, and how far from them the windows lie, as multiples
+    of the distance to their own centre: near 1 they can hardly be told apart. ``taken_for``: other enrolled classes that windows of this one are nearer to, and ``takes``:
+    whose windows are nearer to this one. ``changed``: of the reference windows of known classes those that an enrolled
+    class now takes (``taken_from``: by class, with this class alone counted).
+    """
+
+    name: str
+    head: str
+    windows: int
+    recognised: float
+    before: dict[str, float]
+    resembles: dict[str, float]
+    taken_for: dict[str, float]
+    takes: dict[str, float]
+    changed: float
+    taken_from: dict[str, float]
+    remarks: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def base_name(head: str) -> str:
+    return f"enrolled-{head}"
+
+
+def reference_of(model: MultiHead) -> tuple[HeadSpec, PrototypeHead] | None:
+    """A head of prototypes of the model, for its reference."""
+    return next(((spec, model.heads[name]) for name, spec in model.specs.items() if spec.kind == PROTOTYPES), None)
+
+
+@torch.inference_mode()
+def features_of(model: MultiHead, window: WindowSpec, windows: np.ndarray, rates_hz: np.ndarray) -> Tensor:
+    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown."""
+    parts = []
+    for first in range(0, len(windows), _BATCH):
+        iq_BL2 = torch.from_numpy(NORMALISE[window.normalisation](windows[first : first + _BATCH]))
+        rate_B = torch.from_numpy(np.asarray(rates_hz[first : first + _BATCH], np.float32))
+        parts.append(pooled(model.encoder(iq_BL2, rate_B)).float())
+    return torch.cat(parts)
+
+
+def enrol(
+    model: MultiHead, window: WindowSpec, header: dict, name: str, windows: np.ndarray, rates_hz: np.ndarray,
+    head: str = "modulation",
+) -> Report:
+    """Add the class ``name`` to a head of the model, in place, and tell what it would be confused with.
+
+    ``windows`` (N, L) complex64 as received. The header's figures get the report. EMindError where the weights carry no
+    reference, the name is taken, or the windows are too few.
+    """
+    found = reference_of(model)
+    if found is None:
+        raise EMindError("these weights carry no reference of what known signals look like; put it there with "
+                         "`emind-train reference WEIGHTS`")
+    own = model.specs.get(head)
+    if own is not None and own.kind != CLASSIFICATION:
+        raise EMindError(f"head {head} is of kind {own.kind}: classes can be enrolled for a head that classifies, or "
+                         "for one of a new name")
+    if not name or name == "unknown" or (own is not None and name in own.labels):
+        raise EMindError(f"{name!r} cannot be enrolled: head {head} has that label already; choose another name")
+    spec, old = next(((s, model.heads[n]) for n, s in model.specs.items() if n == base_name(head)),
+                     (replace(found[0], name=base_name(head), extends=head, labels=(), windows=0), found[1]))
+    if name in spec.labels:
+        raise EMindError(f"{name!r} is enrolled in head {head} already; take it away first (--remove) to enrol it anew")
+    if len(windows) < LEAST:
+        raise EMindError(f"{len(windows)} windows of {window.length} samples: a class needs {LEAST} at least, better 5 "
+                         "or more")
+    features_NF = features_of(model, window, windows, rates_hz)
+    before = _answers(model, head, features_NF)
+    kept = [] if not spec.labels else _by_class(old)
+    new = with_windows(old, [*kept, old.whitened(features_NF)])
+    labels = (*spec.labels, name)
+    _put(model, replace(spec, labels=labels, windows=len(new.window_WF)), new)
+    report = _report(name, head, labels, new, before, header["training"].get(REFERENCE, {}).get("classes", []))
+    header["figures"].setdefault(ENROLLED, {}).setdefault(head, {})[name] = report.to_dict()
+    return report
+
+
+def remove(model: MultiHead, header: dict, name: str, head: str = "modulation") -> None:
+    """Take an enrolled class away again. EMindError where there is none of that name."""
+    spec = model.specs.get(base_name(head))
+    if spec is None or name not in spec.labels:
+        known = ", ".join(spec.labels) if spec is not None and spec.labels else "none"
+        raise EMindError(f"{name!r} is not enrolled in head {head}; enrolled there: {known}")
+    place = spec.labels.index(name)
+    rest = [own for k, own in enumerate(_by_class(model.heads[spec.name])) if k != place]
+    new = with_windows(model.heads[spec.name], rest)
+    labels = tuple(label for label in spec.labels if label != name)
+    if not labels and len([s for s in model.specs.values() if s.kind == PROTOTYPES]) > 1:
+        del model.heads[spec.name], model.specs[spec.name]  # another one carries the reference
+    else:
+        _put(model, replace(spec, labels=labels, windows=len(new.window_WF)), new)
+    header["figures"].get(ENROLLED, {}).get(head, {}).pop(name, None)
+
+
+def _put(model: MultiHead, spec: HeadSpec, module: PrototypeHead) -> None:
+    model.specs[spec.name] = spec
+    model.heads[spec.name] = module.eval()
+
+
+def _by_class(head: PrototypeHead) -> list[Tensor]:
+    return [head.window_WF[head.window_class_W == k] for k in range(len(head.centre_CF))]
+
+
+def _answers(model: MultiHead, head: str, features_NF: Tensor) -> dict[str, float]:
+    if head not in model.specs:
+        return {}
+    with torch.inference_mode():
+        picked = model.heads[head](features_NF).argmax(-1).tolist()
+    counts = Counter(model.specs[head].labels[k] for k in picked)
+    return {label: count / len(picked) for label, count in counts.most_common()}
+
+
+@torch.no_grad()
+def _report(
+    name: str, head: str, labels: tuple[str, ...], new: PrototypeHead, before: dict[str, float], known: list[str]
+) -> Report:
+    mine = len(labels) - 1
+    owner_W, left = new.window_class_W.long(), new.left_out()
+    own = owner_W == mine
+    accepted_W = (left.nearest_W == owner_W) & (left.margin_W > new.threshold) & \
+                 (left.distance_W <= new.reach_C[owner_W])
+    adapted_WF = new.window_WF[own] @ new.adapted_FF
+    distance_WO = torch.cdist(adapted_WF, new.centre_known_OF) / left.distance_W[own, None]
+    apart = {int(k): distance_WO[:, new.known_class_O == k].amin(-1).median().item()
+             for k in new.known_class_O.unique()}
+    nearest_known = sorted(apart, key=apart.get)[:3]
+
+    def title(k: int) -> str:
+        return known[k] if k < len(known) else f"class {k}"
+
+    reference_NF = new.reference_NF.float() @ new.adapted_FF
+    taken_N = new._logits(reference_NF).amax(-1) > 0
+    by_me_N = taken_N & (nearest(reference_NF, new.centre_CF) == mine)
+    taken_from = {}
+    for k in new.reference_class_N[by_me_N].unique().tolist():
+        taken_from[title(k)] = by_me_N[new.reference_class_N == k].float().mean().item()
+    others = [k for k in range(len(labels)) if k != mine]
+    taken_for = {labels[k]: (left.nearest_W[own] == k).float().mean().item() for k in others}
+    takes = {labels[k]: (left.nearest_W[owner_W == k] == mine).float().mean().item() for k in others}
+    report = Report(
+        name, head, int(own.sum()), accepted_W[own].float().mean().item(), before,
+        {title(k): apart[k] for k in nearest_known}, {k: v for k, v in taken_for.items() if v},
+        {k: v for k, v in takes.items() if v}, taken_N.float().mean().item(),
+        dict(sorted(taken_from.items(), key=lambda pair: -pair[1])))
+    if report.recognised < 0.5:
+        report.remarks.append(f"too much like {title(nearest_known[0])}: of its own windows {report.recognised:.0%} would "
+                              "be recognised; more windows, or a purer recording, may help")
+    for other, share in (report.taken_for | report.takes).items():
+        if share >= 0.2:
+            report.remarks.append(f"hard to tell from {other}, which is enrolled too")
+    return report
