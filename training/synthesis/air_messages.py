@@ -18,9 +18,9 @@ PEAK_RMS = (0.25, 0.5)  # range of the mean level under a peak of one: speech pe
 
 
 def _harmonics(phase: np.ndarray, weights: np.ndarray, blend: np.ndarray, rng: Generator) -> np.ndarray:
-    """Overtones of ``phase`` (n,) rad, their amplitudes gliding from weights[0] (K,) to weights[1] by ``blend`` (n,)."""
+    """Overtones of ``phase`` (n,) rad; ``blend`` (n,) glides their amplitudes from weights[0] (K,) to weights[1]."""
     count = weights.shape[1]
-    turn = np.exp(1j * phase).astype(np.complex64)  # single precision is twice as fast, and 24 factors lose nothing
+    turn = np.exp(1j * phase).astype(np.complex64)  # twice as fast, and 24 factors lose nothing
     tones = np.cumprod(np.broadcast_to(turn, (count, len(phase))), axis=0)
     start = np.exp(2j * np.pi * rng.random(count))
     first, last = (weights * start).astype(np.complex64) @ tones
@@ -29,7 +29,7 @@ def _harmonics(phase: np.ndarray, weights: np.ndarray, blend: np.ndarray, rng: G
 
 def _resonances(f: np.ndarray, rng: Generator) -> np.ndarray:
     """Amplitude of a vocal tract with three or four formants at frequencies ``f`` in Hz."""
-    centres = np.array([rng.uniform(250, 900), rng.uniform(800, 2400), rng.uniform(2200, 3200), rng.uniform(3200, 4200)])
+    centres = rng.uniform([250, 800, 2200, 3200], [900, 2400, 3200, 4200])
     widths = rng.uniform(50, 250, 4)
     peaks = 1 / np.sqrt(1 + ((f[:, None] - centres) / widths) ** 2)
     return (peaks * 10 ** (-rng.uniform(0, 1, 4) * np.arange(4) / 2)).sum(1) + 0.01

@@ -60,7 +60,7 @@ def wifi(rng: Generator, n: int) -> tuple[np.ndarray, float]:
         data[:, pilots] = rng.choice([-1, 1], 4) * rng.choice([-1, 1], (len(data), 1))
         frame = [
             np.resize(mod.ofdm(short, transform, 0, positions, transform), int(2.5 * transform)),
-            np.tile(mod.ofdm(_carriers(rng, 1, used, 1), transform, 0, positions, transform), 3)[-int(2.5 * transform) :],
+            np.tile(mod.ofdm(_carriers(rng, 1, used, 1), transform, 0, positions, transform), 3)[transform // 2 :],
             mod.ofdm(data, transform, prefix, positions, (transform + prefix) * len(data)),
             np.zeros(int(transform * np.exp(rng.uniform(0, 3)))),
         ]
@@ -109,7 +109,7 @@ def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float]:
         if rng.random() < 0.35:
             at = slice(int(rng.integers(0, step)), None, step)
             carriers[symbol, at] = references * mod.psk(4)[rng.integers(0, 4, carriers[symbol, at].shape)]
-        if rng.random() < 0.1:  # synchronisation: a sequence of constant envelope, on all carriers or those in the middle
+        if rng.random() < 0.1:  # synchronisation: a sequence of constant envelope, on all carriers or the middle ones
             wide = used if rng.random() < 0.6 else 62
             root, k = int(rng.integers(5, wide - 5)), np.arange(wide)
             first = (used - wide) // 2

@@ -17,9 +17,10 @@ LENGTHS = (128, 256, 512, 600, 974, 1024, 2048, 4096)
 def air(rng: Generator, item: int) -> list[Signal]:
     """Air: 23 classes as a receiver in the field delivers them, 128 to 4,096 samples, SNR -6 to 30 dB.
 
-    The chain of `synthesis/air.py`: transmitter, burst, propagation, neighbour, receiver filter, mirror, converter. SNR
-    is the signal's power while it is on over the noise power in the window's band. The sampling rate is anywhere from
-    8 kHz to 62 MHz; a third of the windows do not tell it. ``infer_class`` is "noise" where there is no signal.
+    The chain of `synthesis/air.py`: transmitter, burst, propagation, neighbour, receiver filter, mirror, converter,
+    and for some the tuner of `emind classify`. SNR is the signal's power while it is on over the noise power in the
+    window's band. The sampling rate is anywhere from 8 kHz to 62 MHz; a third of the windows do not tell it.
+    ``infer_class`` is "noise" where there is no signal.
     """
     length, name = cell(item, LENGTHS, CLASSES)
     config = AirConfig(length=length)
