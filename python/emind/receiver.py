@@ -94,7 +94,7 @@ class receiver(gr.hier_block2):
             gr.io_signature(1, 1, gr.sizeof_gr_complex),
             gr.io_signature(1 + wanted.ports, 1 + wanted.ports, gr.sizeof_gr_complex),
         )
-        self.streams = wanted.ports  # outputs behind the first one
+        self.stream_ports = wanted.ports  # outputs behind the first one
         self.decimation = max(1, int(_FILL * sample_rate / bandwidth)) if bandwidth > 0 else 1
         self.rate = sample_rate / self.decimation
         hold = hold or max(128, math.ceil(_HOLD_S * self.rate / hop))

@@ -13,11 +13,10 @@ import numpy as np
 
 from ..contract.errors import EMindError, UsageError
 from ..contract.tags import GATED, RECONSTRUCTED, SKIPPED
-from ..contract.window import HeadSpec
+from ..contract.window import RECONSTRUCTION, HeadSpec
 from .dispatch import INFERRED, Released
 from .dispatch import SKIPPED as FATE_SKIPPED
 
-RECONSTRUCTION = "reconstruction"
 STATES = (RECONSTRUCTED, SKIPPED, GATED)
 _MADE, _SKIPPED, _GATED = range(3)
 
