@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from . import (
     bench_step,
     compare_command,
     dataset,
+    evaluate_command,
     fewshot_command,
     finetune_command,
     pretrain_command,
@@ -41,16 +41,9 @@ def parser() -> argparse.ArgumentParser:
     compare_command.add_arguments(commands.add_parser(
         "compare", help="train several models on the same windows of one set, and measure them alike",
         description=compare_command.__doc__))
-    e = commands.add_parser(
-        "evaluate",
-        help="measure a weights file on generated test windows",
-        epilog="example: emind-train evaluate emind-nano --json",
-    )
-    e.add_argument("weights", help="released name or path")
-    e.add_argument("--windows", type=int, help="test windows; default as in the file's own configuration")
-    e.add_argument("--plot", type=Path, help="write accuracy over SNR as a picture")
-    e.add_argument("--json", action="store_true", help="print the figures as JSON")
-    e.set_defaults(run=evaluate)
+    evaluate_command.add_arguments(commands.add_parser(
+        "evaluate", help="measure a weights file and write an HTML page and JSON about it",
+        description=evaluate_command.__doc__))
     d = commands.add_parser("dataset", help="make, show and check sets of signals")
     sets = d.add_subparsers(dest="dataset", metavar="WHAT", required=True)
     dataset.add_arguments(sets)
@@ -73,34 +66,6 @@ def parser() -> argparse.ArgumentParser:
         "loader", help="signals a second into batches, memory, and waiting", description=bench_loader.__doc__,
         epilog="example: emind-train bench loader --gigabytes 8 --json"))
     return p
-
-
-def evaluate(args: argparse.Namespace) -> int:
-    import dataclasses
-
-    from emind.models.checkpoint import load_weights
-    from emind.runtime.weights import resolve
-
-    from . import evaluate as ev
-    from .config import config_from_dict
-
-    path = resolve(args.weights)
-    model, _, header = load_weights(path)
-    config = config_from_dict(header["training"]["config"], str(path))
-    if args.windows:
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, test_windows=args.windows))
-    figures = ev.evaluate(model, header["calibration"]["modulation"]["temperature"], config)
-    if args.plot:
-        ev.plot_by_snr(figures, args.plot, f"{path.stem} on generated test windows")
-    if args.json:
-        print(json.dumps(figures))
-    else:
-        print(f"{figures['windows']} windows: class {figures['accuracy']:.3f}, family "
-              f"{figures['family_accuracy']:.3f}, calibration error {figures['expected_calibration_error']:.3f}")
-        for row in figures["by_snr"]:
-            if row["windows"]:
-                print(f"  {row['snr_db']:5g} dB  class {row['accuracy']:.3f}  family {row['family_accuracy']:.3f}")
-    return 0
 
 
 def code_version() -> str:

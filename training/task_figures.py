@@ -52,7 +52,7 @@ def answers(own: Prepared, head: str, batches: Iterable[TaskBatch]) -> Answers:
     for batch in batches:
         parts.append(own.answer(batch.iq_BL2, batch.rate_B, head)[0].float())
         seen.append(batch)
-    return Answers(own.model.specs[head], torch.cat(parts), _joined(seen))
+    return Answers(own.model.specs[head], torch.cat(parts), joined(seen))
 
 
 def loss_of(spec: HeadSpec, outputs: Tensor, batch: TaskBatch, table: TaskTable, config: TaskFinetuneConfig,
@@ -235,7 +235,7 @@ def _waveform_figures(found: Answers, bss_windows: int, stored: Tensor | None) -
     return out
 
 
-def _joined(batches: list[TaskBatch]) -> TaskBatch:
+def joined(batches: list[TaskBatch]) -> TaskBatch:
     tensors = ("iq_BL2", "rate_B", "label_B", "values_BQ", "targets_BKL2")
     arrays = ("snr_B", "isr_B", "rows")
     # Windows are needed again only where waveforms are compared.

@@ -31,13 +31,13 @@ THREE_PARTS = (8, 1, 1)  # of sets that the paper splits in two, for pretraining
 SetFiles = dict[str, list[Path]]  # part -> files
 
 
-def files_by_set(given: Sequence[Path]) -> dict[str, SetFiles]:
+def files_by_set(given: Sequence[Path], needed: Sequence[str] = PARTS) -> dict[str, SetFiles]:
     """Set -> part -> files, of files and folders of files that `emind-train dataset split` wrote.
 
     Raises
     ------
     UsageError: a file's name says neither set nor part
-    EMindError: a file or folder is not there, or a set lacks its training part
+    EMindError: a file or folder is not there, or a set lacks a part that is ``needed``
     """
     out: dict[str, SetFiles] = {}
     for path in given:
@@ -51,7 +51,7 @@ def files_by_set(given: Sequence[Path]) -> dict[str, SetFiles]:
                 raise UsageError(f"--data {file}: is not called SET-PART.parquet, with a part of {', '.join(PARTS)}; "
                                  "`emind-train dataset split` writes such files")
     for name, parts in out.items():
-        missing = [part for part in PARTS if part not in parts]
+        missing = [part for part in needed if part not in parts]
         if missing:
             raise EMindError(f"{name}: has no part {missing[0]!r} among the files; split it into three: `emind-train "
                              "dataset split --ratios paper`, or 8:1:1")

@@ -54,8 +54,8 @@ class FileSource:
             own = files[name]
         label = table.label or task.label
         known = task.known_classes(name) if label == task.label else ()
-        train = _opened(own[TRAIN], task, label, known, table)
-        validation = _opened(own[VALIDATION], task, label, train.classes, table)
+        train = opened_part(own[TRAIN], task, label, known, table)
+        validation = opened_part(own[VALIDATION], task, label, train.classes, table)
         seed = config.run.seed
         train = train.few(per_class, seed) if per_class else train.at_most(data.train_examples, seed)
         return cls(task, name, own, train, validation.at_most(data.validation_examples, 0), label, table,
@@ -90,7 +90,7 @@ class FileSource:
 
     def testing(self) -> Iterator[TaskBatch]:
         if self._test is None:
-            whole = _opened(self.files[TEST], self.task, self.label, self.classes, self.table)
+            whole = opened_part(self.files[TEST], self.task, self.label, self.classes, self.table)
             self._test = whole.at_most(self.test_most, 0)
         return self._test.in_order()
 
@@ -131,7 +131,7 @@ class AirSource:
 
     def training(self, seed: int, size: int, first: int, stop: int) -> Iterator[TaskBatch]:
         for number, batch in air_batches(seed, first, stop, size, self.config.air, self.config.run.producers):
-            yield _of_air(batch, number * size)
+            yield task_batch_of_air(batch, number * size)
 
     def validating(self) -> Iterator[TaskBatch]:
         return self._fixed(finetune.VALIDATION_SEED, self.config.data.validation_examples)
@@ -142,7 +142,7 @@ class AirSource:
     def _fixed(self, seed: int, windows: int) -> Iterator[TaskBatch]:
         size = min(EVALUATION_BATCH, windows)
         for number, batch in air_batches(seed, 0, max(1, windows // size), size, self.config.air, 0):
-            yield _of_air(batch, number * size)
+            yield task_batch_of_air(batch, number * size)
 
     def state(self) -> dict:
         return {"set": AIR, "label": self.label, "drawn": "while training"}
@@ -154,11 +154,11 @@ class AirSource:
 Source = FileSource | AirSource
 
 
-def _opened(paths: list[Path], task: Task, label: str, classes: tuple[str, ...], table: TaskTable) -> Examples:
+def opened_part(paths: list[Path], task: Task, label: str, classes: tuple[str, ...], table: TaskTable) -> Examples:
     return Examples.open(paths, task, label, classes, table.length, table.singles, table.fill, table.align)
 
 
-def _of_air(batch: Batch, first: int) -> TaskBatch:
+def task_batch_of_air(batch: Batch, first: int) -> TaskBatch:
     iq_BL2, rate_B, label_B = finetune.tensors(batch)
     count, length, _ = iq_BL2.shape
     return TaskBatch(iq_BL2, rate_B, label_B, torch.zeros(count, 0), torch.zeros(count, 0, length, 2), batch.snr,
