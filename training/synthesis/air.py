@@ -18,7 +18,7 @@ from .air_receiver import converted, middle, noise_floor, tuned, tuning
 from .air_signals import SIGNALS, Signal
 
 CLASSES = tuple(SIGNALS)
-PAIRED = ("GFSK", "MSK", "2FSK", "OQPSK")  # many emitters of one kind share a band: two of them make one window
+PAIRED = ("GFSK", "MSK", "OQPSK")  # many emitters of one kind share a band: two of them make one window
 PAIR_SHARE = 0.12
 TUNED_SHARE = 0.2  # of the windows are tried; those whose signal is wide enough already are taken as they are
 MARGIN = 128  # samples generated before and after the window, so that filters settle outside it

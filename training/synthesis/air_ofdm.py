@@ -131,8 +131,8 @@ def broadcast(rng: Generator, n: int) -> tuple[np.ndarray, float]:
 
 def unstated(rng: Generator, n: int) -> tuple[np.ndarray, float]:
     """Any transform, prefix, pilots and load."""
-    occupied = _share(rng, 0.06, 0.95)
     short = rng.random() < 0.5
+    occupied = rng.uniform(0.25, 0.95) if short else _share(rng, 0.06, 0.95)  # of few carriers none is narrow
     transform = int(rng.choice([64, 64, 128, 256])) if short else int(np.exp(rng.uniform(np.log(48), np.log(4096))))
     used = max(12, int(occupied * transform))
     prefix = int(transform * rng.choice([0.25, 0.125, 0.07, 0.0625, 0.03125]))
@@ -151,6 +151,6 @@ def unstated(rng: Generator, n: int) -> tuple[np.ndarray, float]:
 def any_ofdm(rng: Generator, n: int) -> tuple[np.ndarray, float]:
     """Samples (n,) of unit power and their bandwidth as a share of the rate."""
     kind = rng.random()
-    make = wifi if kind < 0.27 else cellular if kind < 0.62 else broadcast if kind < 0.72 else unstated
+    make = wifi if kind < 0.35 else cellular if kind < 0.66 else broadcast if kind < 0.74 else unstated
     x, bandwidth = make(rng, n)
     return x / np.sqrt(np.mean(np.abs(x) ** 2) + 1e-12), min(1.0, bandwidth)
