@@ -53,8 +53,11 @@ class inference(gr.basic_block):
     and infers them. All-zero windows, windows below the gate and windows with values that are not finite never
     reach the engine: they count as gated, the former two are reported as ``noise`` with confidence 1.
 
-    Tags on the output: for each head ``emind_<head>``, a dict of ``label`` (symbol), ``confidence`` (0 to 1),
-    ``length`` (samples that are signal), and for the head ``modulation`` ``family`` (symbol).
+    Tags on the output: for each head ``emind_<head>``, a dict of ``label`` (symbol), ``confidence`` (0 to 1) and
+    ``length`` (samples that are signal); for the head ``modulation`` ``family`` (symbol); for an anomaly head
+    ``score``, the probability of anomalous; for a regression its parameters by name, in SI units. The label is
+    ``unknown`` where the window resembles none of the head's classes. ``outside_training`` is true where the head was
+    not trained on windows of this length or rate, else absent.
 
     Tags on the outputs of ``streams``: ``emind_reconstruction`` on the first window and wherever it changes what the
     windows hold: ``reconstructed``, or ``skipped`` or ``gated``, where a head's first output is the window as it came
@@ -64,8 +67,7 @@ class inference(gr.basic_block):
 
     - ``detections``: a PDU for each tagged window, whose dict has ``sample_start``, ``sample_count``, ``rx_time``,
       ``rx_rate`` (Hz) and ``rx_freq`` (Hz) where known, ``snr_db`` against the quietest windows where known,
-      ``latency_ms`` from the window's arrival to its leaving, and an entry a head: dict of ``label``, ``confidence``,
-      ``family``.
+      ``latency_ms`` from the window's arrival to its leaving, and an entry a head with what its tag says.
     - ``statistics``: a PDU about once a second, when the stream has drained, and in stop() (which reaches only blocks
       that run on; :meth:`statistics` is exact at any time).
     - ``detections_ack``, an input: a receiver that sends a message for each detection it has dealt with (or, for
@@ -90,6 +92,7 @@ class inference(gr.basic_block):
     threads: of the engine, 0: as many as serve it
     backend: of the engine
     streams: heads whose waveforms come out as well, such as ``("denoise",)`` or ``("separation",)``
+    heads: those that answer, None: all that say something of a window; those that make waveforms run for ``streams``
     detections_limit: most detections pending at a receiver that :meth:`watch_detections` names or that acknowledges;
         of other receivers nothing is known, and they are sent at most so many a second. Under ``lossless`` the stream
         waits for the former and the others get all; else what is too many is dropped and counted. 0: no limit
@@ -114,6 +117,7 @@ class inference(gr.basic_block):
         backend: str = "auto",
         streams: Sequence[str] = (),
         detections_limit: int = 4096,
+        heads: Sequence[str] | None = None,
         engine: object | None = None,
     ) -> None:
         if policy not in POLICIES:
@@ -124,9 +128,11 @@ class inference(gr.basic_block):
                 f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
             )
         if engine is None:
-            from .runtime.engine import ready_engine  # torch comes in here and not with the block
+            # torch comes in here and not with the block
+            from .runtime.engine import ready_engine
+            from .runtime.header import heads_for
 
-            engine = ready_engine(weights, backend, threads, batch)
+            engine = ready_engine(weights, backend, threads, batch, heads_for(weights, heads, streams))
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -138,6 +144,7 @@ class inference(gr.basic_block):
         gr.basic_block.__init__(self, "emind_inference", in_sig=windows, out_sig=outputs)
         self._engine = engine  # what the next start begins with
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
+        self._heads = heads
         self._backend, self._threads = backend, threads
         self._asked_for = weights
         self._weights_error: str | None = None
@@ -164,7 +171,8 @@ class inference(gr.basic_block):
     def statistics(self) -> dict:
         """Counts since the flowgraph started, with the keys of ``contract.tags.STATISTICS_KEYS``.
 
-        ``rate_outside_training`` is added, True, once a sample rate was met that the weights never saw, and
+        ``rate_outside_training`` is added, True, once a sample rate was met that the weights never saw,
+        ``windows_outside_training``, windows by head, where heads answered what is unlike their training, and
         ``weights_error`` when the newest weights asked for were refused: what was wrong with them.
         """
         worker = self._worker
@@ -174,6 +182,8 @@ class inference(gr.basic_block):
         values = self._statistics.snapshot(depth, engine.backend, engine.name, errors)
         if self._rate_outside:
             values["rate_outside_training"] = True
+        if self._outside:
+            values[tags.WINDOWS_OUTSIDE] = dict(self._outside)
         if self._weights_error is not None:
             values["weights_error"] = self._weights_error
         return values
@@ -255,8 +265,10 @@ class inference(gr.basic_block):
 
     def _load(self, weights: str) -> object:
         from .runtime.engine import ready_engine
+        from .runtime.header import heads_for
 
-        engine = ready_engine(weights, self._backend, self._threads, self._batch)
+        heads = heads_for(weights, self._heads, self._streams.names)
+        engine = ready_engine(weights, self._backend, self._threads, self._batch, heads)
         if engine.spec.length != self._length:
             raise EMindError(
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"
@@ -288,6 +300,8 @@ class inference(gr.basic_block):
         self._detections.restart()
         self._errors_before = 0  # those of a worker that has ended
         self._rate_outside = False
+        self._outside: dict[str, int] = {}  # windows by the head that they are outside the training of
+        self._outside_said: set[str] = set()
         self._scanned = 0  # tags before this window are known
         self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
         self._leaving: deque[Anchor] = deque()  # anchors behind the next window to release
@@ -411,7 +425,9 @@ class inference(gr.basic_block):
         """Tag the released windows, the first of which is number ``first``, and publish their detections."""
         if released.engine is not self._answering:
             self._answering = released.engine
-            self._answers = Answers(released.engine.heads)
+            domains = getattr(released.engine, "domains", None)
+            self._answers = Answers(released.engine.heads, domains, self._length)
+            self._outside_said = set()
         written = self.nitems_written(0)
         reports = [report for report in self._answers.of(released) if report[1]]
         inferred = released.fates == INFERRED
@@ -425,6 +441,10 @@ class inference(gr.basic_block):
             number = first + index
             anchor = self._anchor_of(number)
             valid = anchor.valid_of(number, self._length)
+            if inferred[index]:
+                said, outside = self._answers.flagged(said, self._rate_of(anchor))
+                if outside:
+                    self._count_outside(outside, self._rate_of(anchor))
             for each in said:
                 value = each.tag(valid)
                 for port in range(1 + self._streams.ports):
@@ -433,8 +453,20 @@ class inference(gr.basic_block):
                 rate, snr_db = self._rate_of(anchor), released.snr_db[index]
                 found = detection(anchor, number, valid, rate, said, snr_db, released.latency_ms[index])
                 self._detections.send(found)
-        lost = int(inferred.sum()) - sum(bool(inferred[index]) for index, _ in reports)
+        lost = int(inferred.sum()) - sum(bool(inferred[index]) for index, _ in reports) if self._answers.speak else 0
         self._statistics.count(results_lost=lost)
+
+    def _count_outside(self, heads: list[str], rate: float) -> None:
+        """Each of these heads answered a window unlike those that it was trained on; said once in the log."""
+        for name in heads:
+            self._outside[name] = self._outside.get(name, 0) + 1
+            if name not in self._outside_said:
+                self._outside_said.add(name)
+                at = "an unknown rate" if math.isnan(rate) else f"{rate:g} samples a second"
+                self.logger.warn(
+                    f"head {name} was trained on {self._answering.domains[name]}; its answers to windows of "
+                    f"{self._length} samples at {at} are marked {tags.OUTSIDE}"
+                )
 
     def _anchor_of(self, number: int) -> Anchor:
         """The anchor that window ``number`` reckons from; numbers only grow."""

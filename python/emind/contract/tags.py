@@ -34,11 +34,14 @@ RECONSTRUCTED = "reconstructed"
 SKIPPED = "skipped"
 GATED = "gated"
 
-# Entries of a head's tag.
-LABEL = "label"
-CONFIDENCE = "confidence"
+# Entries of a head's tag. A regression's parameters stand beside them under their own names, in SI units, but not where
+# the label is `unknown`.
+LABEL = "label"  # absent where a head has no classes
+CONFIDENCE = "confidence"  # of the label
 LENGTH = "length"
-FAMILY = "family"
+FAMILY = "family"  # of a modulation
+SCORE = "score"  # of an anomaly head: probability that the window is anomalous
+OUTSIDE = "outside_training"  # #t where the head was trained on windows of another length or rate, else absent
 
 # Message ports of the inference block.
 PORT_DETECTIONS = "detections"
@@ -63,6 +66,8 @@ STATISTICS_KEYS = (
     # Times that the engine raised; longest wait of the stream for an answer.
     "engine_errors", "stall_ms_max",
 )
+# In statistics only where there are any: dict of heads to the windows that they answered outside of their training.
+WINDOWS_OUTSIDE = "windows_outside_training"
 
 
 def head_key(head: str) -> str:
