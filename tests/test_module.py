@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 EMIND = ROOT / "python" / "emind"
-BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder", "display")
+BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder", "display", "label_panel")
 NOT_IN_GRC = {"self", "engine"}  # engine is for tests and programs
 ONLY_IN_GRC = {"gui_hint"}  # where a window is put
 INSTALLED_BLOCKS = Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"
@@ -125,7 +125,8 @@ def test_grc_offers_what_the_blocks_know():
 
     policies = set(sys.modules[inference.__module__].POLICIES)
     known = {"policy": policies, "backend": set(engine.BACKENDS)}
-    recorders = {"policy": {"lossless", "realtime"}, "file_format": set(FILE_FORMATS), "iq_format": {FLOAT32, INT16}}
+    recorders = {"policy": {"lossless", "realtime"}, "file_format": set(FILE_FORMATS), "iq_format": {FLOAT32, INT16},
+                 "trigger": {"none", "detection", "energy"}}
     offered = {(block, p["id"]): set(p["options"]) for block in BLOCKS
                for p in description(block)["parameters"] if p["dtype"] == "enum"}
     streams = [offered.pop((block, "streams")) for block in ("inference", "receiver")]

@@ -8,7 +8,7 @@ the package works without them. Where it is installed and broken, whoever asks f
 
 from importlib.util import find_spec
 
-BLOCKS = ("display", "inference", "overlap_add", "receiver", "recorder", "windowing")
+BLOCKS = ("display", "inference", "label_panel", "overlap_add", "receiver", "recorder", "windowing")
 
 if find_spec("gnuradio") is None:
     __all__ = []
@@ -17,6 +17,7 @@ else:
     try:
         from .display import display
         from .inference import inference
+        from .label_panel import label_panel
         from .overlap_add import overlap_add
         from .receiver import receiver
         from .recorder import recorder

@@ -19,7 +19,7 @@ from gnuradio import gr
 from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .dsp.waterfall import Waterfall
-from .gui.scene import Scene
+from .gui.scene import Scene, fields_of
 
 _RX_RATE = pmt.intern(tags.RX_RATE)
 _RX_FREQ = pmt.intern(tags.RX_FREQ)
@@ -185,21 +185,10 @@ class display(gr.sync_block):
         scene.move(*picture)
         for waiting, take in ((self._waiting, scene.detection), (self._told, scene.statistics)):
             for _ in range(len(waiting)):
-                fields = _fields(waiting.popleft())
+                fields = fields_of(waiting.popleft())
                 if fields is not None:
                     take(fields)
         return lines, first, waterfall.rows, waterfall.every, waterfall.rate, center
-
-
-def _fields(message: pmt.pmt_base) -> dict | None:
-    """The dict of a PDU, or a dict by itself; None for anything else."""
-    if pmt.is_pair(message) and not pmt.is_dict(message):
-        message = pmt.car(message)
-    try:
-        fields = pmt.to_python(message)
-    except (ValueError, TypeError):
-        return None
-    return fields if isinstance(fields, dict) else None
 
 
 def _widget_class():

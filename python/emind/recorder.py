@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,28 @@ from gnuradio import gr
 from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .contract.schema import checked_label
-from .dsp.framing import Continuity, Moment, StreamState, anchor_from_fields
-from .storage.recorder_thread import Mark, RecorderThread
+from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
+from .dsp.row_measure import RowMeasure
+from .dsp.trigger import EnergyTrigger, History, Selection
+from .recorder_pmt import Wanted, labels_of, reading_of, switch_of
+from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
 
-_RX_TIME = pmt.intern(tags.RX_TIME)
-_RX_RATE = pmt.intern(tags.RX_RATE)
-_RX_FREQ = pmt.intern(tags.RX_FREQ)
 _WINDOW = pmt.intern(tags.WINDOW)
 _LABEL_PORT = pmt.intern("label")
+_RECORD_PORT = pmt.intern("record")
+_DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _NO_DATA = pmt.init_u8vector(0, [])
 
-# Which column a head's answer goes into.
-HEAD_COLUMNS = {
-    "modulation": "modulation", "interference": "infer_class", "fingerprint": "device_id", "radar": "radar_waveform"}
-_COLUMN_OF_TAG = {tags.head_key(head): column for head, column in HEAD_COLUMNS.items()}
 LOSSLESS, REALTIME = "lossless", "realtime"
 POLICIES = (LOSSLESS, REALTIME)
+NONE, DETECTION, ENERGY = "none", "detection", "energy"
+TRIGGERS = (NONE, DETECTION, ENERGY)
 _STATISTICS_EVERY_S = 1.0
 _WAIT_S = 0.1
-_BUFFER_SAMPLES = 1 << 16
+MOST_PRE_TRIGGER = 1 << 27  # samples: a gigabyte
+_MOST_EVENTS = 4096  # messages that wait for the next samples
 
 
 class recorder(gr.sync_block):
@@ -48,20 +50,28 @@ class recorder(gr.sync_block):
 
     Input: a complex stream, or with ``windows`` vectors of ``length`` complex samples. A row has ``length`` samples;
     it is shorter where the stream breaks (a gap, a new rate or frequency, a change of labels, dropped samples) and at
-    the end, where every sample that came is written.
+    the end, where every sample that came is written; without ``short_rows`` such rows are left out and counted.
+
+    What is written: all, or with a ``trigger`` from ``pre_trigger`` samples ahead of each event to ``post_trigger``
+    behind its end, in whole rows. Events are tags ``emind_<head>`` on the stream (a :class:`receiver` in front) or
+    messages at the port ``detections`` (of a receiver beside this block, whose answers come later than the samples:
+    ``pre_trigger`` then has to cover that time too), or a power ``trigger_db`` above that of the quietest stretches.
+    Messages at the port ``record`` (a bool, a pair or a dict with one) switch the recording off and on.
 
     Labels, the latter going before the former: ``labels``; messages at the port ``label``, a dict of columns (or a PDU
     with one) for the samples that come after it, where nil takes a label away; with ``from_tags`` the tags
     ``emind_modulation``, ``emind_interference``, ``emind_fingerprint`` and ``emind_radar`` of :class:`inference`, for
-    the samples that they are about. ``rx_rate``, ``rx_freq`` and ``rx_time`` are obeyed.
+    the samples that they are about; ``measure``: ``snr``, ``amplitude`` and ``band_width`` as estimated of each row,
+    see :class:`.dsp.row_measure.RowMeasure`; the name of the files as ``dataset_name``, and with a trigger a
+    ``transmission_id`` an event. ``rx_rate``, ``rx_freq`` and ``rx_time`` are obeyed.
 
     Files are called ``<path>-<UTC time>-<number>`` and, until they are finished, ``*.part``. Whatever happens to the
     program, every finished row group can be read. When the disk is full the recording ends, what was written is
     finished, and the flowgraph runs on. Files that a killed recorder left are finished at the start.
 
     Message port ``statistics``: a PDU about once a second and at the end: ``samples_seen`` = ``samples_written`` +
-    ``samples_queued`` + ``samples_dropped``, ``rows``, ``gaps``, ``files`` (finished), ``error`` (text, empty while
-    there is none).
+    ``samples_queued`` + ``samples_dropped`` + ``samples_skipped`` (not wanted), ``rows``, ``gaps``, ``files``
+    (finished), ``error`` (text, empty while there is none), ``recording`` (switched on), ``events``.
 
     Parameters
     ----------
@@ -80,6 +90,14 @@ class recorder(gr.sync_block):
     rotate_mb: megabytes after which a new file begins, 0: never
     rotate_s: seconds after which a new file begins, 0: never
     queue_mb: megabytes that may wait for the disk
+    trigger: ``none``, ``detection`` or ``energy``; the latter two need a stream, not windows
+    pre_trigger, post_trigger: samples kept ahead of an event and behind its end
+    trigger_db: of the energy, above the noise floor
+    trigger_labels: labels that count as a detection, of any head; none: every one that says that something is there
+    trigger_confidence: of a detection, at least
+    recording: switched on at the start
+    short_rows: rows shorter than ``length`` are written too
+    measure: estimate SNR, amplitude and occupied bandwidth
 
     Raises
     ------
@@ -102,6 +120,15 @@ class recorder(gr.sync_block):
         rotate_mb: float = 1024.0,
         rotate_s: float = 0.0,
         queue_mb: float = 128.0,
+        trigger: str = "none",
+        pre_trigger: int = 4096,
+        post_trigger: int = 4096,
+        trigger_db: float = 10.0,
+        trigger_labels: tuple[str, ...] = (),
+        trigger_confidence: float = 0.5,
+        recording: bool = True,
+        short_rows: bool = True,
+        measure: bool = True,
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
@@ -114,6 +141,16 @@ class recorder(gr.sync_block):
             raise UsageError(f"iq_format {iq_format!r} must be float32 or int16, and scale {scale} above 0")
         if file_format != "parquet" and not sample_rate:
             raise UsageError("SigMF states a sample rate: set sample_rate, or record to Parquet")
+        if trigger not in TRIGGERS:
+            raise UsageError(f"unknown trigger {trigger!r}: use {', '.join(TRIGGERS)}")
+        if trigger != NONE and windows:
+            raise UsageError(f"trigger {trigger!r} needs a stream: record in front of windowing or behind overlap_add")
+        if not 0 <= pre_trigger <= MOST_PRE_TRIGGER or post_trigger < 0 or not trigger_db > 0 or not (
+                0 <= trigger_confidence <= 1):
+            raise UsageError(
+                f"pre_trigger {pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples, post_trigger "
+                f"{post_trigger} not negative, trigger_db {trigger_db} above 0, trigger_confidence "
+                f"{trigger_confidence} between 0 and 1")
         self._files_options: dict[str, Any] = {
             "base": path, "file_format": file_format, "iq_format": iq_format, "scale": scale,
             "rotate_bytes": rotate_mb * 1e6, "rotate_s": rotate_s}
@@ -125,26 +162,35 @@ class recorder(gr.sync_block):
         self._sample_rate, self._center_freq = sample_rate, center_freq
         self._length, self._windows = length, windows
         self._from_tags, self._policy = from_tags, policy
-        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8))
+        self._trigger, self._before, self._after = trigger, int(pre_trigger), int(post_trigger)
+        self._trigger_db, self._wanted = trigger_db, Wanted(frozenset(trigger_labels), trigger_confidence)
+        self._recording, self._short_rows, self._measures = bool(recording), short_rows, measure
+        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8), 4 * self._before if trigger != NONE else 0)
         self._thread: RecorderThread | None = None
         self._last: dict | None = None
         self._prepare()
         self.message_port_register_in(_LABEL_PORT)
         self.message_port_register_out(_STATISTICS)
         self.set_msg_handler(_LABEL_PORT, self._take_labels)
+        for port, handler in ((_RECORD_PORT, self._take_record), (_DETECTIONS, self._take_detection)):
+            self.message_port_register_in(port)
+            self.set_msg_handler(port, handler)
 
     def set_labels(self, labels: dict | None) -> None:
         """Other labels from the next samples on, instead of all before."""
         self._new_labels = self._labels = _checked(labels or {})
 
+    def set_recording(self, recording: bool) -> None:
+        """Switch off (samples are passed over and counted as skipped) or on, from the next samples on."""
+        self._recording = bool(recording)
+
     def statistics(self) -> dict:
         """Counts since the flowgraph started; exact once it has ended."""
         thread = self._thread
-        if thread is not None:
-            return thread.statistics()
-        return dict(self._last or dict.fromkeys(
-            ("samples_seen", "samples_written", "samples_queued", "samples_dropped", "rows", "gaps", "files"), 0),
-            **({} if self._last else {"error": ""}))
+        counts = thread.statistics() if thread is not None else self._last
+        if counts is None:
+            counts = {**dict.fromkeys(STATISTICS_KEYS, 0), "error": ""}
+        return {**counts, "recording": self._recording, "events": self._events}
 
     def files(self) -> list[str]:
         """The finished files, in order; of SigMF the metadata file."""
@@ -159,9 +205,11 @@ class recorder(gr.sync_block):
         self._files = RecordingFiles(**self._files_options)
         for text in self._files.recover():
             self.logger.warn(text)
-        self._thread = RecorderThread(self._files, self._length, self._capacity, self._labels)
-        if self._sample_rate or self._center_freq:
-            self._thread.mark(0, Mark(stretch=self._stretch(self._continuity.state)))
+        self._thread = RecorderThread(self._files, self._length, self._capacity, self._labels,
+                                      measure=_measure(RowMeasure()) if self._measures else None,
+                                      short_rows=self._short_rows)
+        stretch = self._stretch(self._continuity.state) if self._sample_rate or self._center_freq else None
+        self._thread.mark(0, Mark(stretch=stretch, known={"dataset_name": self._files.base.name}))
         self._thread.start()
         return True
 
@@ -181,13 +229,31 @@ class recorder(gr.sync_block):
         self._continuity = Continuity(self._sample_rate)
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self._error: Exception | None = None
-        self._last = None
+        self._last: dict | None = None
+        self._paused = False  # what came last was not wanted
+        self._anchor: Anchor | None = None  # of windows
+        self._events = 0
+        self._told: deque[tuple[int, int]] = deque(maxlen=_MOST_EVENTS)  # detections by message
+        if self._trigger != NONE:
+            self._history = History(self._before)
+            self._selection = Selection(self._before, self._after, self._length)
+            self._energy = EnergyTrigger(self._trigger_db, self._length // 4) if self._trigger == ENERGY else None
+            self._marks: deque[tuple[int, Mark]] = deque()  # of samples that may yet be written
+            self._states: deque[StreamState] = deque([self._continuity.state])
 
     def work(self, input_items: list, output_items: list) -> int:
         items = input_items[0]
         thread = self._thread
         self._look_after(thread)
         self._publish_statistics_if_due()
+        if self._trigger != NONE:
+            return self._work_triggered(items, thread)
+        if not self._recording:
+            self._pass_over(items, thread)
+            return len(items)
+        if self._paused:
+            self._paused = False
+            thread.mark(thread.position, Mark(stretch=self._stretch_now()))
         room = thread.room() // (self._length if self._windows else 1)
         if room < len(items) and self._policy == LOSSLESS and thread.error is None:
             if room == 0:
@@ -206,32 +272,122 @@ class recorder(gr.sync_block):
 
     def _mark(self, taken: int, offered: int, thread: RecorderThread) -> None:
         """Tell the thread what the tags on these items say."""
+        position, size = thread.position, self._length if self._windows else 1
+        for item, mark in self._marks_of(taken, offered):
+            thread.mark(position + min(item, taken) * size, mark)
+
+    def _marks_of(self, taken: int, offered: int) -> list[tuple[int, Mark]]:
+        """What the tags on the next ``offered`` items say, by item; of those behind ``taken`` only where they lie."""
         found = self.get_tags_in_window(0, 0, offered)
-        if not found:
-            return
-        first, position = self.nitems_read(0), thread.position
-        size = self._length if self._windows else 1
+        first = self.nitems_read(0)
         readings: dict[int, dict] = {}
         marks: list[tuple[int, Mark]] = []
         for tag in found:
             item = tag.offset - first
-            at = position + min(item, taken) * size
             if self._windows and pmt.eq(tag.key, _WINDOW):
                 mark = self._window_mark(tag, item < taken)
                 if mark is not None:
-                    marks.append((at, mark))
-            elif not self._windows and (reading := _reading(tag)):
+                    marks.append((item, mark))
+            elif not self._windows and (reading := reading_of(tag)):
                 readings.setdefault(item, {}).update(reading)
-            elif self._from_tags and item < taken:
-                labels = _labels_of(tag)
+            elif item < taken:
+                if self._trigger == DETECTION and (event := self._wanted.in_tag(tag)):
+                    self._selection.event(*event)
+                labels = labels_of(tag) if self._from_tags else None
                 if labels:
-                    marks.append((at, Mark(span=(self._length if self._windows else labels[0], labels[1]))))
+                    marks.append((item, Mark(span=(self._length if self._windows else labels[0], labels[1]))))
         for item in sorted(readings):
             state = self._continuity.observe(first + item, **readings[item])
             if state is not None:
-                marks.append((position + min(item, taken), Mark(stretch=self._stretch(state), gap=state.gap)))
-        for at, mark in sorted(marks, key=lambda one: one[0]):
-            thread.mark(at, mark)
+                marks.append((item, Mark(stretch=self._stretch(state), gap=state.gap)))
+                if self._trigger != NONE:
+                    self._states.append(state)
+        return sorted(marks, key=lambda one: one[0])
+
+    def _pass_over(self, items: np.ndarray, thread: RecorderThread) -> None:
+        """Nothing of this is wanted; rate, frequency and time are followed all the same."""
+        self._marks_of(0, len(items))
+        thread.skip(items.size)
+        self._paused = True
+
+    def _stretch_now(self) -> Stretch:
+        """Of the next sample, after a pause."""
+        at = self.nitems_read(0)
+        state = self._continuity.state
+        if self._anchor is not None:
+            state, at = self._anchor.state, self._anchor.start_of(at)
+        return self._stretch_at(state, at)
+
+    def _stretch_at(self, state: StreamState, sample: int) -> Stretch:
+        stretch = self._stretch(state)
+        time_ = state.time_at(sample)
+        return Stretch(stretch.rate, stretch.freq, None if time_ is None else moment(*time_))
+
+    def _work_triggered(self, items: np.ndarray, thread: RecorderThread) -> int:
+        """Write what lies around events; the newest samples are kept back for those to come."""
+        if self._policy == LOSSLESS and thread.error is None:
+            room = thread.room() - self._before
+            if room <= 0:
+                thread.wait(_WAIT_S)
+                room = thread.room() - self._before
+            items = items[: max(0, room)]
+            if not len(items):
+                return 0
+        first = self.nitems_read(0)
+        end = first + len(items)
+        self._marks.extend((first + item, mark) for item, mark in self._marks_of(len(items), len(items)))
+        if self._energy is not None:
+            for event in self._energy.events(items):
+                self._selection.event(*event)
+        while self._told:
+            self._selection.event(*self._told.popleft())
+        if not self._recording:
+            self._selection.close()
+        written = 0
+        oldest = self._history.oldest
+        for start, stop, fresh in self._selection.take(oldest, end):
+            written += self._write_stretch(start, stop, fresh, items, thread)
+        thread.skip(len(items) - written)
+        self._history.push(items)
+        self._forget(self._history.oldest)
+        return len(items)
+
+    def _write_stretch(self, start: int, stop: int, fresh: bool, items: np.ndarray, thread: RecorderThread) -> int:
+        """Hand over samples ``start`` to ``stop``, the first of which may lie in the history. How many they are."""
+        if fresh:
+            self._events += 1
+            state = next((one for one in reversed(self._states) if one.sample <= start), self._states[0])
+            known = {"dataset_name": self._files.base.name,
+                     "transmission_id": f"{self._files.base.name}-{self._files.started:%Y%m%dT%H%M%SZ}-{self._events}"}
+            thread.mark(thread.position, Mark(labels=self._labels, stretch=self._stretch_at(state, start), known=known))
+            self._new_labels = None
+            for sample, mark in self._marks:  # labels that began earlier
+                if mark.span is not None and sample < start < sample + mark.span[0]:
+                    thread.mark(thread.position, Mark(span=(sample + mark.span[0] - start, mark.span[1])))
+        elif self._new_labels is not None:
+            thread.mark(thread.position, Mark(labels=self._new_labels))
+            self._new_labels = None
+        room = min(thread.room(), stop - start)
+        origin = thread.position - start
+        for sample, mark in self._marks:
+            if start <= sample < stop and not (fresh and sample == start and mark.span is None):
+                thread.mark(origin + min(sample, start + room), mark)
+        middle = self._history.end  # the first sample that is not in the history
+        upto = start + room
+        if start < middle:
+            thread.put(self._history.read(start, min(upto, middle)))
+        if upto > middle:
+            thread.put(items[max(start, middle) - middle : upto - middle])
+        if room < stop - start:
+            thread.drop(stop - start - room)
+        return stop - start
+
+    def _forget(self, oldest: int) -> None:
+        """Marks and states that no sample to come can need."""
+        while self._marks and self._marks[0][0] + (self._marks[0][1].span or (1,))[0] <= oldest:
+            self._marks.popleft()
+        while len(self._states) > 1 and self._states[1].sample <= oldest:
+            self._states.popleft()
 
     def _window_mark(self, tag: gr.tag_t, taken: bool) -> Mark | None:
         try:
@@ -239,6 +395,7 @@ class recorder(gr.sync_block):
         except ValueError as fault:
             self.logger.warn(str(fault))
             return None
+        self._anchor = anchor
         valid = anchor.valid if taken and anchor.valid < self._length else None
         return Mark(stretch=self._stretch(anchor.state), gap=anchor.state.gap, valid=valid)
 
@@ -260,6 +417,20 @@ class recorder(gr.sync_block):
         except (EMindError, ValueError, TypeError) as fault:
             self.logger.warn(f"labels not taken: {fault}")
 
+    def _take_record(self, message: pmt.pmt_base) -> None:
+        """On or off: a bool or number, a pair whose second is one (GNU Radio's buttons), a dict with ``record``."""
+        recording = switch_of(message)
+        if recording is None:
+            self.logger.warn(f"a message at the port record is on or off, not {message}")
+        else:
+            self.set_recording(recording)
+
+    def _take_detection(self, message: pmt.pmt_base) -> None:
+        """A receiver's PDU: an event where it says that something is there."""
+        event = self._wanted.in_message(message, self._continuity.state.rate) if self._trigger == DETECTION else None
+        if event:
+            self._told.append(event)
+
     def _look_after(self, thread: RecorderThread) -> None:
         if thread.error is not None and self._error is None:
             self._error = thread.error
@@ -274,39 +445,17 @@ class recorder(gr.sync_block):
         self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
 
 
+def _measure(row_measure: RowMeasure):
+    """For the recorder's thread."""
+
+    def labels(rows: np.ndarray | None, rate: float | None) -> dict[str, list]:
+        if rows is None:
+            row_measure.restart()
+            return {}
+        return row_measure.labels(rows, rate)
+
+    return labels
+
+
 def _checked(labels: dict) -> dict[str, Any]:
     return {str(name): checked_label(str(name), value) for name, value in labels.items()}
-
-
-def _labels_of(tag: gr.tag_t) -> tuple[int, dict[str, str]] | None:
-    """Samples that a head's tag is about, and the label; None for any other tag."""
-    column = _COLUMN_OF_TAG.get(pmt.symbol_to_string(tag.key))
-    if column is None or not pmt.is_dict(tag.value):
-        return None
-    fields = pmt.to_python(tag.value)
-    label, length = fields.get(tags.LABEL), fields.get(tags.LENGTH, 1)
-    if not isinstance(label, str) or not isinstance(length, int) or length < 1:
-        return None
-    return length, {column: label}
-
-
-def _reading(tag: gr.tag_t) -> dict[str, float | Moment]:
-    """What a tag of a source says about the stream; nothing where its value makes no sense."""
-    value = tag.value
-    if pmt.eq(tag.key, _RX_TIME):
-        if not (pmt.is_tuple(value) and pmt.length(value) == 2):
-            return {}
-        whole, fraction = (_number(pmt.tuple_ref(value, i)) for i in (0, 1))
-        return {} if math.isnan(whole) or math.isnan(fraction) else {"time": (int(whole), fraction)}
-    for key, name in ((_RX_RATE, "rate"), (_RX_FREQ, "freq")):
-        if pmt.eq(tag.key, key):
-            number = _number(value)
-            return {} if math.isnan(number) or (name == "rate" and number <= 0) else {name: number}
-    return {}
-
-
-def _number(value: pmt.pmt_base) -> float:
-    if not (pmt.is_real(value) or pmt.is_integer(value) or pmt.is_uint64(value)):
-        return math.nan
-    number = float(pmt.to_python(value))
-    return number if math.isfinite(number) else math.nan

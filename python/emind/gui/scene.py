@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+import pmt
+
 from ..contract import tags
 from ..contract.vocabulary import NOISE
 
@@ -160,3 +162,14 @@ def recorder_text(counts: dict) -> str:
     state = "" if "recording" not in counts else "recording · " if counts["recording"] else "not recording · "
     return (f"{state}{counts['samples_written']:,} samples in {counts['rows']:,} rows written, "
             f"{counts['samples_dropped']:,} dropped")
+
+
+def fields_of(message: pmt.pmt_base) -> dict | None:
+    """The dict of a PDU, or a dict by itself; None for anything else."""
+    if pmt.is_pair(message) and not pmt.is_dict(message):
+        message = pmt.car(message)
+    try:
+        fields = pmt.to_python(message)
+    except (ValueError, TypeError):
+        return None
+    return fields if isinstance(fields, dict) else None

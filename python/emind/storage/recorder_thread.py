@@ -24,7 +24,8 @@ FLUSH_S = 1.0  # a row group is closed after this time although it is not full
 PIECE = 1 << 18  # samples taken from the queue together
 
 STATISTICS_KEYS = (
-    "samples_seen", "samples_written", "samples_queued", "samples_dropped", "rows", "gaps", "files", "error")
+    "samples_seen", "samples_written", "samples_queued", "samples_dropped", "samples_skipped", "rows", "gaps", "files",
+    "error")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Mark:
 
     ``labels``: those from here on. ``span``: for as many samples, labels that go before the others; a row has those
     that its middle has. ``gap``: the samples before and after do not belong together. ``valid``: of this window only so
-    many samples are signal.
+    many samples are signal. ``known``: labels of all rows from here on that every other label goes before; spans from
+    before end here.
     """
 
     labels: dict[str, Any] | None = None
@@ -41,6 +43,11 @@ class Mark:
     stretch: Stretch | None = None
     gap: bool = False
     valid: int | None = None
+    known: dict[str, Any] | None = None
+
+
+# Rows (n, samples) and their rate in Hz, if known -> labels, a list of one each; None: the rows belong to a new stream.
+Measure = Callable[[np.ndarray | None, float | None], dict[str, list]]
 
 
 class RecorderThread:
@@ -51,10 +58,13 @@ class RecorderThread:
     files: where to
     length: samples a row; a row before a gap and the last one are shorter
     capacity: samples that the queue holds
+    measure: gives labels that every other label goes before
+    short_rows: rows with fewer than ``length`` samples are written too; else they count as skipped
     """
 
     def __init__(self, files: RecordingFiles, length: int, capacity: int, labels: dict[str, Any] | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, measure: Measure | None = None,
+                 short_rows: bool = True) -> None:
         self.error: Exception | None = None
         self._files, self._length, self._clock = files, length, clock
         self._ring = np.empty(max(capacity, 2 * length), np.complex64)
@@ -63,7 +73,12 @@ class RecorderThread:
         self._marks: deque[tuple[int, Mark]] = deque()
         self._put = self._done = 0  # samples that entered and left the queue
         self._valid: dict[int, int] = {}  # rows of windows that are not all signal
+        self._measure, self._short_rows = measure, short_rows
+        self._known: dict[str, Any] = {}
+        self._rate: float | None = None
+        self._stream: tuple[float | None, float | None] = None, None  # rate and centre
         self._dropped = self._padding = self._gaps = 0
+        self._passed = self._short = 0  # samples that were not wanted, and those of rows that were too short
         self._closing = False
         self._due = clock() + FLUSH_S
         self._changed = threading.Condition()
@@ -122,18 +137,24 @@ class RecorderThread:
             if self.error is None and not (self._marks and self._marks[-1][0] == self._put and self._marks[-1][1].gap):
                 self._marks.append((self._put, Mark(gap=True)))
 
-    def statistics(self) -> dict:
-        """With STATISTICS_KEYS: seen = written + queued + dropped."""
+    def skip(self, count: int) -> None:
+        """Samples came that are not wanted; a negative number where such were put after all."""
         with self._changed:
-            seen = self._put + self._dropped - self._padding
+            self._passed += count
+
+    def statistics(self) -> dict:
+        """With STATISTICS_KEYS: seen = written + queued + dropped + skipped."""
+        with self._changed:
+            skipped = self._passed + self._short
+            seen = self._put + self._dropped - self._padding + self._passed
             written, files = self._files.written, len(self._files.files)
             if self.error is not None:
-                queued, dropped = 0, seen - written
+                queued, dropped = 0, seen - written - skipped
             else:
                 dropped = self._dropped
-                queued = seen - written - dropped
+                queued = seen - written - dropped - skipped
             return dict(zip(STATISTICS_KEYS, (
-                seen, written, queued, dropped, self._files.rows, self._gaps, files,
+                seen, written, queued, dropped, skipped, self._files.rows, self._gaps, files,
                 "" if self.error is None else str(self.error)), strict=True))
 
     def _run(self) -> None:
@@ -188,10 +209,19 @@ class RecorderThread:
             rows, labels = self._alike(start, (end - start) // length)
             samples = self._samples(start, rows * length).reshape(rows, length)
             valid = self._valid.pop(start, length)
-            self._files.write(samples[:, :valid], labels)
+            if valid < self._length and not self._short_rows:
+                self._short += valid
+            else:
+                self._write(samples[:, :valid], labels)
             start += rows * length
             self._padding += length - valid if rows == 1 else 0
         return start
+
+    def _write(self, samples: np.ndarray, labels: dict) -> None:
+        if self._measure is not None:
+            found = self._measure(samples, self._rate)
+            labels = {**{name: values for name, values in found.items() if any(v is not None for v in values)}, **labels}
+        self._files.write(samples, labels)
 
     def _alike(self, start: int, rows: int) -> tuple[int, dict]:
         """How many rows from ``start`` on have the same labels, and which."""
@@ -202,7 +232,7 @@ class RecorderThread:
         middle = start + self._length // 2
         while self._spans and self._spans[0][1] <= start:
             self._spans.popleft()
-        over = dict(self._labels)
+        over = {**self._known, **self._labels}
         for first, after, labels in self._spans:
             if first <= middle < after:
                 over |= labels
@@ -219,6 +249,9 @@ class RecorderThread:
         return np.concatenate([self._ring[first:], self._ring[: first + count - size]])
 
     def _apply(self, sample: int, mark: Mark) -> None:
+        if mark.known is not None:
+            self._known = mark.known
+            self._spans.clear()
         if mark.labels is not None:
             self._labels = mark.labels
         if mark.span is not None:
@@ -229,4 +262,7 @@ class RecorderThread:
             with self._changed:
                 self._gaps += 1
         if mark.stretch is not None:
+            if self._measure is not None and (mark.stretch.rate, mark.stretch.freq) != self._stream:
+                self._measure(None, None)
+            self._stream = self._rate, _ = mark.stretch.rate, mark.stretch.freq
             self._files.set_stretch(mark.stretch)

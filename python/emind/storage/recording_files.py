@@ -78,7 +78,7 @@ class RecordingFiles:
         self._samples = self._flushed = 0  # of the open files: taken, and counted in ``written``
         self._since = 0  # samples since the stretch began
         self._opened = 0.0
-        self._started = datetime.fromtimestamp(now(), timezone.utc)
+        self.started = datetime.fromtimestamp(now(), timezone.utc)
         self._load()
 
     def recover(self) -> list[str]:
@@ -113,7 +113,8 @@ class RecordingFiles:
             self._sigmf.capture(stretch.freq, _iso(stretch.time))
 
     def write(self, rows: np.ndarray, labels: dict[str, Any]) -> None:
-        """Append rows (n, samples) with these labels; ``sampling_rate`` is the stretch's unless they say."""
+        """Append rows (n, samples) with these labels, one value for all or a list of one each; ``sampling_rate`` is
+        the stretch's unless they say."""
         done = 0
         while done < len(rows):
             if self._is_full():
@@ -121,14 +122,17 @@ class RecordingFiles:
             if self._parquet is None and self._sigmf is None:
                 self._open()
             count = self._rows_that_fit(rows.shape[1], len(rows) - done)
-            self._write(rows[done : done + count], labels)
+            self._write(rows[done : done + count], {
+                name: value[done : done + count] if isinstance(value, list) else value
+                for name, value in labels.items()})
             done += count
 
     def _write(self, rows: np.ndarray, labels: dict[str, Any]) -> None:
         if self._stretch.rate is not None:
             labels = {"sampling_rate": self._stretch.rate, **labels}
         if self._sigmf:
-            self._sigmf.write(rows, labels, join=True)
+            self._sigmf.write(rows, {name: _mean(name, value) if isinstance(value, list) else value
+                                     for name, value in labels.items()}, join=True)
         if self._parquet:
             self._parquet.write_block(rows, **labels)
         self._samples += rows.size
@@ -233,7 +237,7 @@ class RecordingFiles:
         elif self._since:
             begun += timedelta(seconds=self._since / self._stretch.rate)
         while True:
-            base = self.base.with_name(f"{self.base.name}-{self._started:%Y%m%dT%H%M%SZ}-{self._number:04d}")
+            base = self.base.with_name(f"{self.base.name}-{self.started:%Y%m%dT%H%M%SZ}-{self._number:04d}")
             self._number += 1
             if not any(base.parent.glob(glob.escape(base.name) + ".*")):
                 break
@@ -266,6 +270,16 @@ def recover_file(part: Path) -> Path | None:
 
         return recover(part)
     raise UsageError(f"{part}: is not an unfinished recording (*{PARQUET_SUFFIX}{PART}, *{DATA_SUFFIX}{PART})")
+
+
+def _mean(name: str, values: list[float | None]) -> float | None:
+    """One number for several rows: the mean, of decibels that of the ratios."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if name == "snr":
+        return round(10 * math.log10(sum(10 ** (value / 10) for value in known) / len(known)), 1)
+    return float(f"{sum(known) / len(known):.4g}")
 
 
 def _sync(descriptors: list[int]) -> None:

@@ -1,12 +1,13 @@
 """Signals with their labels in SigMF: samples one after another, an annotation for each stretch with one set of labels.
 
 The 16 labels stand in the annotation under ``emind:<column>``; ``core:label`` repeats the one that says most, for
-programs that know only that.
+programs that know only that, in 20 characters at most, as SigMF wants it, and the frequency edges say where to draw it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ SCALE_KEY = f"{NAMESPACE}:iq_scale"  # value of one step, where it is not the fu
 EXTENSION = {"name": NAMESPACE, "version": "1.0.0", "optional": True}
 SAYS_MOST = ("modulation", "infer_class", "radar_waveform", "device_id", "dataset_name")
 METADATA_ROOM = 1 << 16  # bytes
+LABEL_ROOM = 20  # characters
+MEASURED = ("snr", "amplitude", "band_width")  # may differ within an annotation, which then has the mean
 _FORMATS = {FLOAT32: "cf32_le", INT16: "ci16_le"}
 
 
@@ -51,7 +54,8 @@ class SigmfWriter:
             self._fields[SCALE_KEY] = scale
         self._captures: list[dict] = []
         self._annotations: list[dict] = []
-        self._labels: dict[str, Any] | None = None  # of the newest annotation
+        self._labels: dict[str, Any] | None = None  # of the newest annotation, without what was measured
+        self._weights = dict.fromkeys(MEASURED, 0)  # samples behind each mean in the newest annotation
         self._file = open_part(_part(self.data), self.data)
 
     @property
@@ -72,7 +76,8 @@ class SigmfWriter:
         self._labels = None
 
     def write(self, iq: np.ndarray, labels: dict[str, Any], join: bool = False) -> None:
-        """Append samples (complex64, any shape, in order); ``join``: to the annotation before, if labels are the same.
+        """Append samples (complex64, any shape, in order); ``join``: to the annotation before, if the labels are the
+        same but for what was measured, of which it then has the mean.
 
         OSError where the disk is full.
         """
@@ -81,12 +86,30 @@ class SigmfWriter:
             self._file.write(iq.view(np.uint8))
         else:
             self._file.write(to_steps(iq.view(np.float32), self._scale, self.data).astype("<i2").view(np.uint8))
-        if join and labels == self._labels:
-            self._annotations[-1]["core:sample_count"] += len(iq)
+        labels = {name: value for name, value in labels.items() if value is not None}
+        told = {name: value for name, value in labels.items() if name not in MEASURED}
+        if join and told == self._labels:
+            labels = self._joined(labels, len(iq))
+            start = self._annotations[-1]["core:sample_start"]
+            self._annotations.pop()
         else:
-            self._annotations.append(annotation(self.count, len(iq), labels))
-        self._labels = dict(labels)
+            start, self._weights = self.count, dict.fromkeys(MEASURED, 0)
+            self._joined(labels, len(iq))
+        end = self.count + len(iq)
+        frequency = self._captures[-1].get("core:frequency", 0.0) if self._captures else 0.0
+        self._annotations.append(annotation(start, end - start, labels, frequency, self._rate))
+        self._labels = told
         self.count += len(iq)
+
+    def _joined(self, labels: dict[str, Any], count: int) -> dict[str, Any]:
+        """The labels with what was measured as the mean over the whole annotation, ``count`` samples longer now."""
+        out = dict(labels)
+        for name in MEASURED:
+            weight, new = self._weights[name], labels.get(name)
+            if weight and (before := self._annotations[-1].get(f"{NAMESPACE}:{name}")) is not None:
+                out[name] = before if new is None else _mean_of(name, before, weight, new, count)
+            self._weights[name] += 0 if new is None else count
+        return out
 
     def flush(self) -> None:
         """Bring the metadata up to what the data file holds."""
@@ -207,12 +230,20 @@ def import_sigmf(path: str | Path, *, label_column: str = "modulation", **labels
         yield Signal(iq, **{"sampling_rate": recording.rate, **common, **found})
 
 
-def annotation(start: int, count: int, labels: dict[str, Any]) -> dict:
-    """The SigMF annotation of a stretch."""
+def annotation(start: int, count: int, labels: dict[str, Any], frequency: float = 0.0, rate: float = 0.0) -> dict:
+    """The SigMF annotation of a stretch, received at ``frequency`` Hz with ``rate`` samples a second.
+
+    Readers draw a box only where an annotation has frequency edges: here those of the labelled bandwidth around the
+    centre, or of the whole band.
+    """
     fields: dict[str, Any] = {"core:sample_start": start, "core:sample_count": count, "core:generator": GENERATOR}
+    width = min(labels.get("band_width") or rate, rate)
+    if width:
+        fields |= {"core:freq_lower_edge": frequency - width / 2, "core:freq_upper_edge": frequency + width / 2}
     for name in SAYS_MOST:
         if labels.get(name) is not None:
-            fields["core:label"] = labels[name]
+            text = labels[name]
+            fields["core:label"] = text if len(text) <= LABEL_ROOM else text[: LABEL_ROOM - 1] + "…"
             break
     fields |= {f"{NAMESPACE}:{name}": labels[name] for name in LABELS if labels.get(name) is not None}
     return fields
@@ -272,6 +303,14 @@ def recover_sigmf(part: str | Path) -> Path | None:
         os.rename(_part(meta), meta)
     sync_folder(data.parent)
     return meta
+
+
+def _mean_of(name: str, before: float, weight: int, new: float, count: int) -> float:
+    """Mean of two values of so many samples each; of decibels that of the ratios."""
+    if name == "snr":
+        ratio = (weight * 10 ** (before / 10) + count * 10 ** (new / 10)) / (weight + count)
+        return round(10 * math.log10(ratio), 1)
+    return float(f"{(weight * before + count * new) / (weight + count):.4g}")
 
 
 def _part(path: Path) -> Path:

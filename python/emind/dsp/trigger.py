@@ -1,0 +1,138 @@
+"""Which samples of a stream to keep around events, and the samples before them. numpy only.
+
+    stream   ...........[event]..............[event].........
+    kept          <-----------after->   <-----------after->
+                  before
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+
+from .snr import NoiseFloor
+
+LEAST_CHUNK = 64  # samples whose power is looked at together
+
+
+class History:
+    """The newest ``size`` samples of a stream, complex64."""
+
+    def __init__(self, size: int) -> None:
+        self._ring = np.empty(max(1, size), np.complex64)
+        self._size = size
+        self.end = 0  # number of the next sample
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest sample that is held."""
+        return max(0, self.end - self._size)
+
+    def push(self, samples: np.ndarray) -> None:
+        """The next samples (n,)."""
+        kept = samples[max(0, len(samples) - self._size) :]
+        self.end += len(samples)
+        at = (self.end - len(kept)) % len(self._ring)
+        head = min(len(kept), len(self._ring) - at)
+        self._ring[at : at + head] = kept[:head]
+        self._ring[: len(kept) - head] = kept[head:]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Samples ``start`` to ``stop``, which must be held."""
+        first, count = start % len(self._ring), stop - start
+        if first + count <= len(self._ring):
+            return self._ring[first : first + count]
+        return np.concatenate([self._ring[first:], self._ring[: first + count - len(self._ring)]])
+
+
+class Selection:
+    """Turns events into stretches of the stream: from ``before`` samples ahead to ``after`` behind, in whole rows.
+
+    Stretches that touch are one. Events may come late: what has been passed over and is not held any more is lost.
+    """
+
+    def __init__(self, before: int, after: int, row: int) -> None:
+        self._before, self._after, self._row = before, after, row
+        self._wanted: deque[list[int]] = deque()  # from, to; in order and apart
+        self._done = 0  # all before this sample is decided
+        self._begun: int | None = None  # where the stretch that is being written began
+
+    def event(self, start: int, stop: int) -> None:
+        """Samples ``start`` to ``stop`` hold what is wanted."""
+        begin, end = max(0, start - self._before), stop + self._after
+        for wanted in reversed(self._wanted):
+            if begin > wanted[1]:
+                break
+            if end >= wanted[0]:
+                wanted[0], wanted[1] = min(wanted[0], begin), max(wanted[1], end)
+                return
+        self._wanted.append([begin, end])
+
+    def close(self) -> None:
+        """Nothing is wanted any more."""
+        self._wanted.clear()
+        self._begun = None
+
+    def take(self, oldest: int, end: int) -> list[tuple[int, int, bool]]:
+        """Stretches to write now, of the samples ``oldest`` to ``end``: (from, to, whether a new one begins)."""
+        out = []
+        while self._wanted:
+            begin, stop = self._wanted[0]
+            start = max(begin, self._done, oldest)
+            fresh = self._begun is None or start != self._done
+            first = start if fresh else self._begun
+            stop = first + math.ceil(max(0, stop - first) / self._row) * self._row
+            if start >= end:
+                break
+            upto = min(stop, end)
+            if upto > start:
+                out.append((start, upto, fresh))
+                self._done, self._begun = upto, first
+            if stop > end:
+                break
+            self._wanted.popleft()
+            self._begun = None
+        return out
+
+
+class EnergyTrigger:
+    """Events where the power stands ``threshold_db`` above that of the quietest stretches.
+
+    ``chunk``: samples that are looked at together. Nothing is an event before the floor is known.
+    """
+
+    def __init__(self, threshold_db: float, chunk: int) -> None:
+        self._ratio = 10 ** (threshold_db / 10)
+        self._chunk = max(LEAST_CHUNK, chunk)
+        self._floor = NoiseFloor(max(threshold_db, 1.0))
+        self._energy, self._count = 0.0, 0  # of the chunk that is being filled
+        self.position = 0
+
+    def restart(self) -> None:
+        """Forget the floor, as after a change of frequency, rate or gain."""
+        self._floor.restart()
+
+    def events(self, samples: np.ndarray) -> list[tuple[int, int]]:
+        """First sample and the one behind the last of each loud stretch in the next samples (n,)."""
+        begin = self.position - self._count  # first sample of the chunk that is being filled
+        self.position += len(samples)
+        powers = np.square(samples.real) + np.square(samples.imag)
+        head = min(len(powers), self._chunk - self._count)
+        self._energy += float(powers[:head].sum(dtype=np.float64))
+        self._count += head
+        if self._count < self._chunk:
+            return []
+        rest = powers[head:]
+        whole = len(rest) // self._chunk
+        means = np.empty(1 + whole)
+        means[0] = self._energy / self._chunk
+        means[1:] = rest[: whole * self._chunk].reshape(whole, self._chunk).mean(axis=1, dtype=np.float64)
+        tail = rest[whole * self._chunk :]
+        self._energy, self._count = float(tail.sum(dtype=np.float64)), len(tail)
+        floors = self._floor.follow(means)
+        with np.errstate(invalid="ignore"):
+            loud = means > floors * self._ratio
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(np.int8)))
+        return [(begin + int(a) * self._chunk, begin + int(b) * self._chunk) for a, b in edges.reshape(-1, 2)]
