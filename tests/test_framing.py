@@ -193,19 +193,19 @@ def test_the_taper_is_positive_everywhere():
 
 def test_the_floor_falls_at_once_rises_slowly_and_not_with_a_signal():
     floor = NoiseFloor(reach_db=6.0)
-    assert np.isnan(floor.follow(np.full(SETTLED_WINDOWS - 1, 2.0))).all()
-    assert floor.follow(np.array([1.0]))[0] == 1.0
-    assert floor.follow(np.full(100_000, 1000.0))[-1] == 1.0
-    risen = floor.follow(np.full(100_000, 2.0))
+    assert np.isnan(floor.follow(np.full(SETTLED_WINDOWS - 1, 2.0))[0]).all()
+    assert floor.follow(np.array([1.0]))[0][0] == 1.0
+    assert floor.follow(np.full(100_000, 1000.0))[0][-1] == 1.0
+    risen = floor.follow(np.full(100_000, 2.0))[0]
     assert risen[0] < 1.01 and risen[-1] == 2.0
-    assert floor.follow(np.array([0.0, np.inf, np.nan]))[-1] == 2.0
+    assert floor.follow(np.array([0.0, np.inf, np.nan]))[0][-1] == 2.0
 
 
 def test_the_floor_does_not_depend_on_the_calls():
     powers = np.random.default_rng(0).exponential(1.0, 500)
     one, other = NoiseFloor(), NoiseFloor()
-    parts = [other.follow(part) for part in np.array_split(powers, 37)]
-    np.testing.assert_array_equal(one.follow(powers), np.concatenate(parts))
+    parts = [other.follow(part)[0] for part in np.array_split(powers, 37)]
+    np.testing.assert_array_equal(one.follow(powers)[0], np.concatenate(parts))
 
 
 def test_snr_is_the_power_above_the_floor():
@@ -226,7 +226,8 @@ def test_the_gate_tells_zeros_from_tiny_and_infinity_from_huge():
 
 def test_the_gate_compares_zero_filled_windows_by_their_signal():
     gated = EnergyGate(10.0)
-    gated.sort(np.full((20, 64), 0.1, np.complex64), 64)
+    noise = np.random.default_rng(0).standard_normal((200, 128)).astype(np.float32).view(np.complex64) * 0.1
+    gated.sort(noise / np.sqrt(np.mean(np.abs(noise) ** 2, axis=1, keepdims=True)) * 0.1, 64)
     window = np.zeros((1, 64), np.complex64)
     window[0, :4] = 1.0
     kinds, ratios = gated.sort(window, 4)

@@ -1,10 +1,18 @@
-"""Which windows are worth an inference: energy gate and check for zeros and for values that are not finite."""
+"""Which windows are worth an inference: energy gate and check for zeros and for values that are not finite.
+
+What the gate can tell: that a window is hardly louder than the noise. What it cannot: a signal weaker than the gate
+is gated with the noise; a signal shorter than a window counts by its mean power over the window. It errs on the open
+side: until noise has been seen (a start in the midst of a signal, a receiver whose noise fills less than half of the
+band), and for RELEARN_WINDOWS after the floor has risen beyond its reach, every window goes to the engine. One case is
+wrongly closed: a signal like white noise over the whole band that lasts for RELEARN_WINDOWS without a pause is
+taken for a new floor.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .snr import NoiseFloor, snr_db
+from .snr import NoiseFloor, looks_like_noise, snr_db
 
 OPEN = 0  # goes to the engine
 NOISE = 1  # all zeros, or below the gate: noise without asking
@@ -17,7 +25,7 @@ class EnergyGate:
     Parameters
     ----------
     gate_db: windows less than this many dB above the floor are NOISE; None opens the gate for all but all-zero and
-        invalid windows. Until the floor has settled the gate is open.
+        invalid windows. Until the floor is known to be noise the gate is open.
     """
 
     def __init__(self, gate_db: float | None = None) -> None:
@@ -41,9 +49,11 @@ class EnergyGate:
             kinds[index] = OPEN if np.isfinite(parts[index]).all() else INVALID
         powers = energies / length
         powers[0] *= length / valid_first
-        floors = self.floor.follow(powers)
+        floors, trusted = self.floor.follow(
+            powers, lambda index: (index > 0 or valid_first == length) and looks_like_noise(windows[index])
+        )
         if self._threshold is not None:
-            kinds[(kinds == OPEN) & (powers < floors * self._threshold)] = NOISE
+            kinds[(kinds == OPEN) & trusted & (powers < floors * self._threshold)] = NOISE
         ratios = snr_db(powers, floors)
         ratios[kinds == INVALID] = np.nan
         return kinds, ratios
