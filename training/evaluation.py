@@ -143,7 +143,7 @@ def evaluate(model: MultiHead, header: dict, asked: Asked) -> Evaluation:
             continue
         part = _test_part(head, asked)
         entry = {"set": head.set, "kind": head.spec.kind, "classes": list(head.classes), "length": head.length,
-                 "calibration": head.calibration, "stored": head.figures, "trained": _trained(head)}
+                 "calibration": head.calibration, "stored": head.figures, "trained": trained_how(head)}
         if isinstance(part, str):
             asked.say(f"{name}: not measured anew: {part}")
             out.report[name] = entry | {"measured": False, "why": part, "figures": head.figures}
@@ -380,7 +380,7 @@ def differences(now: dict, stored: dict, path: str = "") -> list[str]:
     return out
 
 
-def _trained(head: Head) -> dict:
+def trained_how(head: Head) -> dict:
     """How a head was trained, for people."""
     training, config = head.training, head.training["config"]
     data = training["data"]

@@ -69,7 +69,10 @@ def finetune_tasks(args: argparse.Namespace) -> int:
                 "machine": {"processor": processor(), "torch": torch.__version__}}
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, made.own.model, made.window, made.calibration, training, made.figures)
-    print(f"wrote {out}: heads {', '.join(made.own.model.specs)}")
+    from .task_card import write_card as write_task_card
+
+    written = write_task_card(out)
+    print(f"wrote {out}: heads {', '.join(made.own.model.specs)}; {', '.join(path.name for path in written)}")
     return 0
 
 

@@ -16,11 +16,15 @@ h1,h2,h3{line-height:1.2}h2{border-bottom:2px solid #4477aa;padding-bottom:.15em
 .wide{overflow-x:auto}table{border-collapse:collapse;margin:.4em 0 .2em;font-size:13px}
 td,th{border:1px solid #ccc;padding:.15em .5em;text-align:right;white-space:nowrap}th{background:#eef2f7}
 td:first-child,th:first-child{text-align:left;white-space:normal}tr.ours td{font-weight:bold;background:#eef7ee}
-img{max-width:100%;display:block;margin:.6em 0}.note{color:#555;font-size:13px;margin:.1em 0}
-.bad{color:#a51d1d}.good{color:#176b2c}nav ul{columns:2}pre{white-space:pre-wrap;word-break:break-all;
-background:#f5f5f5;padding:.5em;font-size:12px}figure{margin:.6em 0;break-inside:avoid}figcaption{font-size:13px;color:#555}
-@media print{body{max-width:none;margin:0;font-size:11px}h2{break-before:page}table,figure{break-inside:avoid}
-table{font-size:9px}.wide{overflow:visible}nav{break-after:avoid}}"""
+.pictures{display:flex;flex-wrap:wrap;gap:.6em 1.4em;align-items:flex-start}img{max-width:100%;display:block}
+.note{color:#555;font-size:13px;margin:.1em 0}.bad{color:#a51d1d}nav ul{columns:2}pre{white-space:pre-wrap;
+word-break:break-all;background:#f5f5f5;padding:.5em;font-size:12px}figure{margin:.4em 0;break-inside:avoid}
+figcaption{font-size:13px;color:#555;max-width:60em}
+@media print{body{max-width:none;margin:0;font-size:10px}h2.head{break-before:page}h3{break-after:avoid}
+img{max-height:8.5cm}tr{break-inside:avoid}.note,figcaption{font-size:9px}
+table{font-size:9px}.wide{overflow:visible}}"""
+WIDE = 11  # columns from which on a table is shown in pieces of
+PIECE = 8
 
 
 def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
@@ -38,7 +42,7 @@ def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
              *(f"<p class='bad'>{_e(line)}</p>" for line in report["warnings"]), _pictures(pictures.get("", [])),
              "<h2 id='run'>What was run</h2>", _table(_run(report)), f"<pre>{_e(report['command'])}</pre>"]
     for name, head in heads.items():
-        parts += [f"<h2 id='head-{name}'>Head {_e(name)}: {_e(head['set'])}</h2>", *_about(head),
+        parts += [f"<h2 class='head' id='head-{name}'>Head {_e(name)}: {_e(head['set'])}</h2>", *_about(head),
                   *map(_table, report["tables"][name]), _pictures(pictures.get(name, []))]
     if report["pretraining"]:
         own = report["pretraining"]
@@ -99,18 +103,27 @@ def _data(report: dict) -> list[str]:
 
 
 def _table(one: dict) -> str:
-    head = "".join(f"<th>{_e(str(cell))}</th>" for cell in one["head"])
-    rows = "".join(("<tr class='ours'>" if k in one["ours"] else "<tr>")
-                   + "".join(f"<td>{_e(text(cell))}</td>" for cell in row) + "</tr>" for k, row in enumerate(one["rows"]))
     title = f"<h3>{_e(one['title'])}</h3>" if one["title"] else ""
     notes = "".join(f"<p class='note'>{_e(note)}</p>" for note in one["notes"])
-    return f"{title}<div class='wide'><table><tr>{head}</tr>{rows}</table></div>{notes}"
+    width = len(one["head"])
+    pieces = [range(1, width)] if width <= WIDE else [range(at, min(at + PIECE, width)) for at in range(1, width, PIECE)]
+    return title + "".join(_piece(one, columns) for columns in pieces) + notes
+
+
+def _piece(one: dict, columns: range) -> str:
+    """The first column and those of ``columns``."""
+    chosen = [0, *columns]
+    head = "".join(f"<th>{_e(str(one['head'][k]))}</th>" for k in chosen)
+    rows = "".join(("<tr class='ours'>" if number in one["ours"] else "<tr>")
+                   + "".join(f"<td>{_e(text(row[k]))}</td>" for k in chosen) + "</tr>"
+                   for number, row in enumerate(one["rows"]))
+    return f"<div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
 
 
 def _pictures(pictures: list[tuple[str, bytes]]) -> str:
-    return "".join(
+    return "<div class='pictures'>" + "".join(
         f"<figure><img alt='{_e(caption)}' src='data:image/png;base64,{base64.b64encode(data).decode()}'>"
-        f"<figcaption>{_e(caption)}</figcaption></figure>" for caption, data in pictures)
+        f"<figcaption>{_e(caption)}</figcaption></figure>" for caption, data in pictures) + "</div>"
 
 
 def _e(value: str) -> str:

@@ -20,6 +20,7 @@ from .task_figures import clean
 from .tasks import RECONSTRUCTION
 
 CURVES = 12  # detection curves in one picture at most
+PAPERS_LEVEL = "SNR -4 dB"  # of SpectrumFM's curve of spectrum sensing
 MAP_SNR_DB = 0.0  # windows of a map of features have this SNR or more, where it is known
 Pictures = dict[str, list[tuple[str, bytes]]]
 
@@ -95,12 +96,22 @@ def of_figures(name: str, head: dict) -> list[tuple[str, bytes]]:
             out.append(("Area under the curve by level, with the baselines", picture))
     if details.get("curves"):
         areas = _areas(detection)
-        some = dict(list(details["curves"].items())[:CURVES])
+        some = _some(details["curves"])
         out.append(("Detections over false alarms", draw.detection_curves(some, areas, f"{name} on {head['set']}")))
     if details.get("reliability"):
         out.append(("Calibration: share right over confidence, windows below",
                     draw.reliability(details["reliability"], figures["expected_calibration_error"], name)))
     return out
+
+
+def _some(curves: dict[str, dict]) -> dict[str, dict]:
+    """All that are of no level, and of levels as many as there is room for, that of the papers (-4 dB) among them."""
+    levels = [name for name in curves if name.endswith(" dB")]
+    room = max(1, CURVES - (len(curves) - len(levels)))
+    step = -(-len(levels) // room) or 1
+    first = levels.index(PAPERS_LEVEL) % step if PAPERS_LEVEL in levels else 0
+    kept = set(levels[first::step])
+    return {name: one for name, one in curves.items() if name in kept or name not in levels}
 
 
 def _areas(detection: dict) -> dict[str, float | None]:

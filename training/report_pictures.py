@@ -85,7 +85,7 @@ def feature_map(features_NF: np.ndarray, label_N: np.ndarray, classes: Sequence[
     """t-SNE of pooled features, a colour a class; None where there are too few windows for one."""
     from sklearn.manifold import TSNE
 
-    if len(features_NF) < 12:
+    if len(features_NF) < 6:
         return None
     spread = features_NF.std(0)
     scaled = (features_NF - features_NF.mean(0)) / np.where(spread > 0, spread, 1.0)

@@ -39,8 +39,7 @@ def of_head(name: str, head: dict, weights: str) -> list[dict]:
     if figures.get("by_snr") and "accuracy" in figures["by_snr"][0]:
         out.append(by_snr(figures["by_snr"]))
     if figures.get("by_class") and "accuracy" in figures:
-        out.append(table("Share right by class", ["class", "share right"],
-                         [[k, v] for k, v in figures["by_class"].items() if v is not None]))
+        out.append(by_class({k: v for k, v in figures["by_class"].items() if v is not None}))
     if "unknown" in head.get("details", {}):
         out.append(unknown(head["details"]["unknown"]))
     if "episodes" in figures:
@@ -150,6 +149,15 @@ def by_snr(rows: list[dict]) -> dict:
     keys = [key for key in ("accuracy", "family_accuracy") if key in rows[0]]
     return table("Share right by SNR", ["SNR, dB", "windows", *(CLASS_MEASURES[k] for k in keys)],
                  [[row["snr_db"], row["windows"], *(row[k] for k in keys)] for row in rows if row["windows"]])
+
+
+def by_class(shares: dict[str, float]) -> dict:
+    """Several classes a row where there are many."""
+    across = 1 if len(shares) <= 24 else 5
+    cells = [[name, share] for name, share in shares.items()]
+    rows = [sum(cells[at : at + across], []) for at in range(0, len(cells), across)]
+    return table("Share right by class", ["class", "share right"] * across,
+                 [row + [None] * (2 * across - len(row)) for row in rows])
 
 
 def separation(figures: dict) -> list[dict]:
