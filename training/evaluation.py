@@ -30,9 +30,10 @@ from .task_data import Examples, TaskBatch
 from .task_figures import Answers, clean, detection_score, figures_of, joined, stored_targets
 from .task_files import PARTS, SetFiles, drawn_set, manifest
 from .task_sources import AIR_WINDOWS, AirSource, opened_part, task_batch_of_air
-from .tasks import AIR, ANOMALY, RECONSTRUCTION, TASKS, Task
+from .tasks import AIR, ANOMALY, CLASSIFICATION, RECONSTRUCTION, REGRESSION, TASKS, Task
 
 TEST = PARTS[2]
+KINDS = (CLASSIFICATION, REGRESSION, RECONSTRUCTION, ANOMALY)  # of heads that are trained
 FEATURES = 1500  # windows at most whose features are kept for a map
 CURVE = 100  # points of a detection curve at most
 FOREIGN = 256  # windows at most of each other head's set that a head is shown
@@ -103,10 +104,12 @@ class Evaluation:
 
 
 def heads_of(header: dict) -> dict[str, Head]:
-    """Every head of a file. EMindError where the header does not say what a head was trained on."""
+    """Every head of a file that was trained. EMindError where the header does not say what a head was trained on."""
     out = {}
     for fields in header["heads"]:
         spec = HeadSpec.from_dict(fields)
+        if spec.kind not in KINDS:  # classes enrolled on a receiver have no test part
+            continue
         training = training_of(header["training"], spec.name)
         if training is None or spec.name not in TASKS:
             raise EMindError(f"head {spec.name}: the file does not say what it was trained on")
