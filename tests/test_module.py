@@ -74,7 +74,7 @@ def test_gr_modtool_recognises_the_tree():
 
 
 def test_each_example_is_there():
-    assert {path.stem for path in FLOWGRAPHS} >= {"classify_file", "classify_scene", "receiver_usrp"}
+    assert {path.stem for path in FLOWGRAPHS} >= {"classify_file", "classify_scene", "denoise", "receiver_usrp", "separate"}
 
 
 @pytest.mark.parametrize("flowgraph", FLOWGRAPHS, ids=lambda path: path.stem)
