@@ -19,9 +19,11 @@ from . import (
     compare_command,
     dataset,
     evaluate_command,
+    enrolment_command,
     fewshot_command,
     finetune_command,
     pretrain_command,
+    reference,
 )
 from .sources import command as import_command
 
@@ -38,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         "fewshot", help="measure what pretraining is worth: few labels, against random first weights",
         description=fewshot_command.__doc__)
     fewshot_command.add_arguments(w)
+    reference.add_arguments(commands.add_parser(
+        "reference", help="put windows of known classes into a weights file, so that classes can be enrolled with it",
+        description=reference.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    enrolment_command.add_arguments(commands.add_parser(
+        "enrolment", help="measure enrolment: few windows of classes that the weights never saw",
+        description=enrolment_command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     compare_command.add_arguments(commands.add_parser(
         "compare", help="train several models on the same windows of one set, and measure them alike",
         description=compare_command.__doc__))

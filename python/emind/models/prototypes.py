@@ -16,6 +16,7 @@ Shapes, by letter:
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,10 @@ from torch import Tensor, nn
 
 ADAPTED = 0.6  # share of the enrolled windows' scatter in the covariance
 CHANGED = 0.003  # of the reference windows get another answer: below the 0.5 % that is promised, since they are a sample
-REACH = 1.6  # times the farthest enrolled window from its fellows: what lies farther is not of the class
+FOLDS = 5  # parts of a class's windows that are judged by the others
+REACH = 1.3  # times the farthest enrolled window from its fellows, or
+ORDINARY = 0.99  # as far as this share of the reference windows from their centres: what lies farther is not of the class
+SHIFT = 9.0  # times the scatter of what must not count
 SURE = 4.0  # logit of an enrolled window in the middle of its class: a probability of 0.98
 NEVER = float("-inf")
 
@@ -52,7 +56,11 @@ class PrototypeHead(nn.Module):
         self.register_buffer("centre_known_OF", torch.zeros(centres, size))
 
     def forward(self, pooled_BF: Tensor) -> Tensor:
-        return self._logits(self.whitened(pooled_BF) @ self.adapted_FF)
+        return self.of_whitened(self.whitened(pooled_BF))
+
+    def of_whitened(self, whitened_BF: Tensor) -> Tensor:
+        """The same of features that are whitened already."""
+        return self._logits(whitened_BF @ self.adapted_FF)
 
     def answer(self, features) -> Tensor:
         return self(features.pooled_BF)
@@ -78,49 +86,52 @@ class PrototypeHead(nn.Module):
         classes = len(self.centre_CF)
         if not classes:
             return
-        owner_W = self.window_class_W.long()
-        mean_CF = torch.stack([self.window_WF[owner_W == k].mean(0) for k in range(classes)])
-        deviation_WF = (self.window_WF - mean_CF[owner_W]).double()
-        freedom = max(1, len(owner_W) - classes)
-        size = self.window_WF.shape[1]
+        ordinary = self._fit(torch.ones(len(self.window_WF), dtype=torch.bool))
+        left = self.left_out()
+        for k in range(classes):
+            mine = self.window_class_W == k
+            self.reach_C[k] = torch.maximum(REACH * left.distance_W[mine].max(), ordinary)
+            self.scale_C[k] = (left.margin_W[mine].median() / SURE).clamp_min(0.02 * left.distance_W[mine].median())
+
+    def _fit(self, used_W: Tensor) -> Tensor:
+        """Covariance, centres and threshold from some of the enrolled windows, at least one a class. How far ordinary
+        windows of known classes lie from their centres."""
+        owner_W, window_WF = self.window_class_W[used_W].long(), self.window_WF[used_W]
+        classes, size = len(self.centre_CF), window_WF.shape[1]
+        mean_CF = torch.stack([window_WF[owner_W == k].mean(0) for k in range(classes)])
+        deviation_WF = (window_WF - mean_CF[owner_W]).double()
         covariance_FF = (1 - ADAPTED) * torch.eye(size, dtype=torch.float64)
-        covariance_FF += ADAPTED / freedom * deviation_WF.T @ deviation_WF
+        covariance_FF += ADAPTED / max(1, len(owner_W) - classes) * deviation_WF.T @ deviation_WF
         self.adapted_FF.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance_FF)))
         self.centre_CF.copy_(mean_CF @ self.adapted_FF)
         self.centre_known_OF.copy_(self.known_OF @ self.adapted_FF)
-
         reference_NF = self.reference_NF.float() @ self.adapted_FF
-        _, margin_N = self._margins(reference_NF, self.centre_CF[nearest(reference_NF, self.centre_CF)])
+        own_N, margin_N = self._margins(reference_NF, self.centre_CF[nearest(reference_NF, self.centre_CF)])
         self.threshold.copy_(margin_N.sort(descending=True).values[int(CHANGED * len(margin_N))].clamp_min(0.0))
-        left = self.left_out()
-        for k in range(classes):
-            mine = owner_W == k
-            self.reach_C[k] = REACH * left.distance_W[mine].max()
-            spare = left.margin_W[mine].median() - self.threshold
-            self.scale_C[k] = (spare / SURE).clamp_min(0.02 * left.distance_W[mine].median())
+        return (own_N + margin_N).quantile(ORDINARY)
 
     @torch.no_grad()
     def left_out(self) -> LeftOut:
-        """Each enrolled window judged as if it had not been among those that its class was made from.
-
-        A class of one window is judged by that window itself."""
-        window_WF, owner_W = self.window_WF @ self.adapted_FF, self.window_class_W.long()
+        """Each enrolled window judged by a head that was made without it, a part of each class at a time."""
+        whole, owner_W = copy.deepcopy(self), self.window_class_W.long()
+        place_W, fold_W = torch.arange(len(owner_W)), torch.empty_like(owner_W)
+        for k in owner_W.unique():
+            mine = place_W[owner_W == k]
+            fold_W[mine] = torch.arange(len(mine)) % min(FOLDS, len(mine))
         nearest_W, distance_W, margin_W = (torch.empty(len(owner_W), dtype=kind) for kind in (torch.long, None, None))
-        for w, owner in enumerate(owner_W.tolist()):
-            others = owner_W == owner
-            if others.sum() > 1:
-                others[w] = False
-            centre_CF = self.centre_CF.clone()
-            centre_CF[owner] = window_WF[others].mean(0)
-            own, margin = self._margins(window_WF[w : w + 1], centre_CF[owner : owner + 1])
-            nearest_W[w] = nearest(window_WF[w : w + 1], centre_CF)[0]
-            distance_W[w], margin_W[w] = own[0], margin[0]
+        for fold in fold_W.unique():
+            held_W = fold_W == fold
+            whole._fit(~held_W | (torch.bincount(owner_W)[owner_W] == 1))
+            adapted_WF = self.window_WF[held_W] @ whole.adapted_FF
+            nearest_W[held_W] = nearest(adapted_WF, whole.centre_CF)
+            own, margin = whole._margins(adapted_WF, whole.centre_CF[owner_W[held_W]])
+            distance_W[held_W], margin_W[held_W] = own, margin - whole.threshold
         return LeftOut(nearest_W, distance_W, margin_W)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """(W,) each: the nearest enrolled class, the distance to the window's own, and its margin."""
+    """(W,) each: the nearest enrolled class, the distance to the window's own, and its margin above the threshold."""
 
     nearest_W: Tensor
     distance_W: Tensor
@@ -138,11 +149,14 @@ def nearest(adapted_BF: Tensor, centre_CF: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reference_head(
-    width: int, feature_NF: Tensor, class_N: Tensor, kept: int, per_class: int, seed: int = 0
+    width: int, feature_NF: Tensor, class_N: Tensor, kept: int, per_class: int, shift_MF: Tensor | None = None,
+    seed: int = 0,
 ) -> PrototypeHead:
     """A head without enrolled classes from features of windows of known classes.
 
     The last ``kept`` windows become its reference, the others give the whitening and ``per_class`` centres a class.
+    ``shift_MF``: by how much features move where something changes that must not tell classes apart (the sampling rate
+    that the encoder is told): an enrolled class has been heard at one rate, at which others will be heard too.
     """
     from .heads import shrunk_covariance
 
@@ -150,7 +164,10 @@ def reference_head(
     names = fitted_class_N.unique().tolist()
     mean_CF = torch.stack([fitted_NF[fitted_class_N == k].mean(0) for k in names])
     place_N = torch.searchsorted(torch.tensor(names), fitted_class_N)
-    values_F, vectors_FF = torch.linalg.eigh(shrunk_covariance(fitted_NF - mean_CF[place_N]))
+    covariance_FF = shrunk_covariance(fitted_NF - mean_CF[place_N])
+    if shift_MF is not None:
+        covariance_FF = covariance_FF + SHIFT * shift_MF.double().T @ shift_MF.double() / len(shift_MF)
+    values_F, vectors_FF = torch.linalg.eigh(covariance_FF)
     whitening_FF = vectors_FF * values_F.clamp_min(values_F[-1] * 1e-6).rsqrt()
     mean_F = fitted_NF.mean(0)
     whitened_NF = (fitted_NF - mean_F) @ whitening_FF

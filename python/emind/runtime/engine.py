@@ -39,15 +39,22 @@ def load_engine(
 
     Raises EMindError for weights that cannot be used or lack a head, and a back end that is not known or not installed.
     """
-    if backend not in BACKENDS:
-        raise EMindError(f"back end {backend!r} is not known; known: {', '.join(BACKENDS)}")
     path = resolve(weights)
     model, spec, header = load_weights(path)
     _keep(model, heads, path)
     _check_header(model, spec, header, path)
+    return engine_of(model, spec, header, path.stem, backend, threads)
+
+
+def engine_of(
+    model: MultiHead, spec: WindowSpec, header: dict, name: str, backend: str = AUTO, threads: int = 0
+) -> Engine:
+    """Engine of a model in memory, its window and its header; else as :func:`load_engine`."""
+    if backend not in BACKENDS:
+        raise EMindError(f"back end {backend!r} is not known; known: {', '.join(BACKENDS)}")
     most = available_threads()
     threads = min(threads, most) if threads > 0 else most
-    parts = model, spec, header, path.stem, threads
+    parts = model, spec, header, name, threads
     half = backend == "torch-bfloat16" or (has_bfloat16() and not backend.endswith("float32"))
     cuda = torch.cuda.is_available()
     if backend in (OPENVINO, "openvino-float32") or (backend == AUTO and not cuda and _has_openvino()):

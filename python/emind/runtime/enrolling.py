@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..contract.errors import EMindError
 from ..contract.window import CLASSIFICATION, PROTOTYPES, HeadSpec, WindowSpec
 from ..dsp.normalise import NORMALISE
-from ..models.emind import pooled
-from ..models.heads import MultiHead
+from ..models.checkpoint import load_weights, save_weights
+from ..models.heads import Features, MultiHead
 from ..models.prototypes import PrototypeHead, nearest, with_windows
+from .engine import AUTO, engine_of
+from .weights import resolve
 
 REFERENCE = "reference"  # entry in the header's "training"
 ENROLLED = "enrolled"  # entry in the header's "figures"
@@ -33,8 +36,8 @@ class Report:
 
     ``recognised``: of the enrolled windows, each judged by the others. ``before``: what the head said of them until
     now. ``resembles``: the known classes whose centres lie nearest, and how far from them the windows lie, as multiples
-    of the distance to their own centre: near 1 they can hardly be told apart. ``taken_for``: other enrolled classes that windows of this one are nearer to, and ``takes``:
-    whose windows are nearer to this one. ``changed``: of the reference windows of known classes those that an enrolled
+    of the distance to their own centre: near 1 they can hardly be told apart. ``taken_for``: other enrolled classes that
+    windows of this one are nearer to, and ``takes``: whose windows are nearer to this one. ``changed``: of the reference windows of known classes those that an enrolled
     class now takes (``taken_from``: by class, with this class alone counted).
     """
 
@@ -63,26 +66,51 @@ def reference_of(model: MultiHead) -> tuple[HeadSpec, PrototypeHead] | None:
     return next(((spec, model.heads[name]) for name, spec in model.specs.items() if spec.kind == PROTOTYPES), None)
 
 
-@torch.inference_mode()
-def features_of(model: MultiHead, window: WindowSpec, windows: np.ndarray, rates_hz: np.ndarray) -> Tensor:
-    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown."""
-    parts = []
-    for first in range(0, len(windows), _BATCH):
-        iq_BL2 = torch.from_numpy(NORMALISE[window.normalisation](windows[first : first + _BATCH]))
-        rate_B = torch.from_numpy(np.asarray(rates_hz[first : first + _BATCH], np.float32))
-        parts.append(pooled(model.encoder(iq_BL2, rate_B)).float())
+class _Pass(nn.Module):
+    """Pooled features as they are, in memory of their own."""
+
+    def forward(self, pooled_BF: Tensor) -> Tensor:
+        return pooled_BF.clone()
+
+    def answer(self, features: Features) -> Tensor:
+        return self(features.pooled_BF)
+
+
+def features_of(
+    model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, backend: str = AUTO
+) -> Tensor:
+    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown, as a back end that
+    answers live has them."""
+    bare = MultiHead(model.encoder.config, {}).eval()
+    bare.encoder = model.encoder
+    bare.heads["features"], bare.specs["features"] = _Pass(), HeadSpec("features", CLASSIFICATION, ("features",))
+    engine = engine_of(bare, window, header, "features", backend, 1)
+    normalise = NORMALISE[window.normalisation]
+    with torch.inference_mode():
+        parts = [
+            engine._outputs(torch.from_numpy(normalise(windows[k : k + _BATCH])),
+                            np.asarray(rates_hz[k : k + _BATCH], np.float32))["features"].cpu().float()
+            for k in range(0, len(windows), _BATCH)
+        ]
+    engine.close()
     return torch.cat(parts)
 
 
 def enrol(
     model: MultiHead, window: WindowSpec, header: dict, name: str, windows: np.ndarray, rates_hz: np.ndarray,
-    head: str = "modulation",
+    head: str = "modulation", backend: str = AUTO,
 ) -> Report:
     """Add the class ``name`` to a head of the model, in place, and tell what it would be confused with.
 
     ``windows`` (N, L) complex64 as received. The header's figures get the report. EMindError where the weights carry no
     reference, the name is taken, or the windows are too few.
     """
+    _checked(model, name, len(windows), head)
+    return enrol_features(model, header, name, features_of(model, window, header, windows, rates_hz, backend), head)
+
+
+def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSpec, PrototypeHead]:
+    """Specification and head of prototypes to enrol in."""
     found = reference_of(model)
     if found is None:
         raise EMindError("these weights carry no reference of what known signals look like; put it there with "
@@ -97,10 +125,14 @@ def enrol(
                      (replace(found[0], name=base_name(head), extends=head, labels=(), windows=0), found[1]))
     if name in spec.labels:
         raise EMindError(f"{name!r} is enrolled in head {head} already; take it away first (--remove) to enrol it anew")
-    if len(windows) < LEAST:
-        raise EMindError(f"{len(windows)} windows of {window.length} samples: a class needs {LEAST} at least, better 5 "
-                         "or more")
-    features_NF = features_of(model, window, windows, rates_hz)
+    if count < LEAST:
+        raise EMindError(f"{count} window: a class needs {LEAST} at least, better 5 or more")
+    return spec, old
+
+
+def enrol_features(model: MultiHead, header: dict, name: str, features_NF: Tensor, head: str = "modulation") -> Report:
+    """As :func:`enrol`, of pooled features (N, F)."""
+    spec, old = _checked(model, name, len(features_NF), head)
     before = _answers(model, head, features_NF)
     kept = [] if not spec.labels else _by_class(old)
     new = with_windows(old, [*kept, old.whitened(features_NF)])
@@ -153,8 +185,7 @@ def _report(
     mine = len(labels) - 1
     owner_W, left = new.window_class_W.long(), new.left_out()
     own = owner_W == mine
-    accepted_W = (left.nearest_W == owner_W) & (left.margin_W > new.threshold) & \
-                 (left.distance_W <= new.reach_C[owner_W])
+    accepted_W = (left.nearest_W == owner_W) & (left.margin_W > 0) & (left.distance_W <= new.reach_C[owner_W])
     adapted_WF = new.window_WF[own] @ new.adapted_FF
     distance_WO = torch.cdist(adapted_WF, new.centre_known_OF) / left.distance_W[own, None]
     apart = {int(k): distance_WO[:, new.known_class_O == k].amin(-1).median().item()
@@ -185,3 +216,17 @@ def _report(
         if share >= 0.2:
             report.remarks.append(f"hard to tell from {other}, which is enrolled too")
     return report
+
+
+def load(weights: str | Path) -> tuple[Path, MultiHead, WindowSpec, dict]:
+    """Path, model, window and header of a released name or a weights path."""
+    path = resolve(weights)
+    return path, *load_weights(path)
+
+
+def save(path: str | Path, model: MultiHead, window: WindowSpec, header: dict) -> None:
+    """Write the weights file; EMindError where that cannot be."""
+    try:
+        save_weights(path, model, window, header["calibration"], header["training"], header["figures"])
+    except OSError as fault:
+        raise EMindError(f"{path}: cannot be written ({fault.strerror or fault})") from None

@@ -1,0 +1,96 @@
+#!/usr/bin/env python
+# -*- coding: utf-8 -*-
+#
+# Copyright 2026 The gr-emind authors.
+#
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+"""A message that enrols a class in the weights of a running block, or takes it away: read, and carried out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pmt
+
+from .contract.errors import EMindError
+from .storage.parquet import Reader
+
+MOST = 200  # windows of a file, spread evenly
+KEYS = {"enrol", "remove", "recording", "windows", "rate", "head", "save"}
+
+
+@dataclass(frozen=True, eq=False)
+class EnrolRequest:
+    """The class ``name`` for ``head``, from a file of rows or from samples; ``save``: where the new weights go."""
+
+    name: str
+    save: str
+    head: str = "modulation"
+    remove: bool = False
+    recording: str = ""
+    samples: np.ndarray | None = None
+    rate: float = math.nan
+
+    def __str__(self) -> str:
+        return f"with {self.name!r} {'taken away' if self.remove else 'enrolled'}"
+
+    def carried_out(self, weights: str, backend: str) -> tuple[str, list[str]]:
+        """Path of the new weights, made from those named, and what is to be said of the class."""
+        from .runtime.enrolling import enrol, load, remove, save
+
+        _, model, window, header = load(weights)
+        if self.remove:
+            remove(model, header, self.name, self.head)
+            said = [f"{self.name} is no longer enrolled in head {self.head}"]
+        else:
+            report = enrol(model, window, header, self.name, *self._windows(window.length), self.head, backend)
+            said = [f"{self.name} enrolled in head {self.head} from {report.windows} windows, "
+                    f"{report.recognised:.0%} of them recognised by the others", *report.remarks]
+        save(self.save, model, window, header)
+        return self.save, said
+
+    def _windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        from .dsp.cutting import windows_of
+
+        if self.samples is not None:
+            parts, rates = [windows_of(self.samples, length)], [self.rate]
+        else:
+            with Reader(self.recording) as rows:
+                chosen = np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int) if len(rows) else []
+                signals = [rows[int(row)] for row in chosen]
+            parts = [windows_of(signal.iq, length) for signal in signals]
+            rates = [signal.sampling_rate or math.nan for signal in signals]
+        windows = np.concatenate([np.zeros((0, length), np.complex64), *parts])
+        rate = np.repeat(np.array(rates, float), [len(part) for part in parts])
+        good = np.isfinite(windows).all(axis=1) & windows.any(axis=1)
+        return windows[good][:MOST], rate[good][:MOST]
+
+
+def read_enrol(message: pmt.pmt_base) -> EnrolRequest | None:
+    """What a message asks for; None where it is about something else. EMindError for one that cannot be obeyed.
+
+    A dict: ``enrol`` or ``remove`` (the name), ``save`` (path), ``recording`` (path of a .parquet file) or ``windows``
+    (complex samples, with ``rate`` in Hz), ``head`` if it is another than `modulation`.
+    """
+    try:
+        fields = pmt.to_python(message) if pmt.is_dict(message) else None
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    if not isinstance(fields, dict) or not {"enrol", "remove"} & set(fields):
+        return None
+    unknown = set(fields) - KEYS
+    remove = "remove" in fields
+    name = fields["remove"] if remove else fields["enrol"]
+    if unknown or not isinstance(name, str) or not isinstance(fields.get("save"), str):
+        raise EMindError("a message to enrol has 'enrol' or 'remove' (a name), 'save' (path of the new weights), "
+                         "'recording' (a .parquet file) or 'windows' (samples) with 'rate', and perhaps 'head'"
+                         + (f", not {', '.join(map(str, unknown))}" if unknown else ""))
+    samples = fields.get("windows")
+    if not remove and (samples is None) == ("recording" not in fields):
+        raise EMindError(f"a message to enrol {name!r} needs either 'recording' or 'windows'")
+    return EnrolRequest(
+        name, fields["save"], str(fields.get("head", "modulation")), remove, str(fields.get("recording", "")),
+        None if samples is None else np.asarray(samples, np.complex64).ravel(), float(fields.get("rate", math.nan)))
