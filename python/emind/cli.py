@@ -19,6 +19,8 @@ COMMANDS = (
      "emind live --args addr=192.168.10.2 --freq 868.3e6 --gain auto"),
     ("scan", "step over frequencies with a radio and tell what is where",
      "emind scan 430e6:440e6 868.3e6 --args addr=192.168.10.2"),
+    ("enrol", "teach weights a new class or emitter from a handful of windows",
+     "emind enrol LoRa-node take-1.parquet --out mine.safetensors"),
     ("doctor", "tell what is installed, what is wrong and how to mend it", "emind doctor"),
     ("bench", "measure speed on this machine", "emind bench realtime --seconds 5"),
     ("weights", "list weights files and show what one holds", "emind weights show emind-nano"),

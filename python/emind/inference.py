@@ -24,6 +24,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .enrol_pmt import EnrolRequest, read_enrol
 from .runtime.changing import Changer
 from .runtime.dispatch import INFERRED, LOSSLESS, POLICIES, Dispatcher, Released
 from .runtime.statistics import Statistics
@@ -146,7 +147,7 @@ class inference(gr.basic_block):
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._heads = heads
         self._backend, self._threads = backend, threads
-        self._asked_for = weights
+        self._asked_for = self._weights = weights
         self._weights_error: str | None = None
         self._changer = Changer(self._load, self._accept, self._refuse)
         self._length = length
@@ -253,7 +254,16 @@ class inference(gr.basic_block):
         return True
 
     def _on_weights(self, message: pmt.pmt_base) -> None:
-        """A symbol, or a pair or dict that has one under ``weights``."""
+        """A symbol, or a pair or dict that has one under ``weights``; or a dict that enrols a class, see enrol_pmt."""
+        try:
+            request = read_enrol(message)
+        except EMindError as fault:
+            self.logger.error(str(fault))
+            return
+        if request is not None:
+            self._asked_for = request.save
+            self._changer.ask(request)
+            return
         if pmt.is_dict(message) and pmt.dict_has_key(message, _WEIGHTS):
             message = pmt.dict_ref(message, _WEIGHTS, pmt.PMT_NIL)
         elif pmt.is_pair(message) and pmt.equal(pmt.car(message), _WEIGHTS):
@@ -263,10 +273,13 @@ class inference(gr.basic_block):
         else:
             self.logger.error(f"a message to change the weights is their name or path, not {message}")
 
-    def _load(self, weights: str) -> object:
+    def _load(self, weights: str | EnrolRequest) -> object:
         from .runtime.engine import ready_engine
         from .runtime.header import heads_for
 
+        if isinstance(weights, EnrolRequest):
+            weights, said = weights.carried_out(self._weights, self._backend)
+            self.logger.info("; ".join(said))
         heads = heads_for(weights, self._heads, self._streams.names)
         engine = ready_engine(weights, self._backend, self._threads, self._batch, heads)
         if engine.spec.length != self._length:
@@ -274,6 +287,7 @@ class inference(gr.basic_block):
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"
             )
         self._streams.check(engine.heads, weights)
+        self._weights = weights
         return engine
 
     def _accept(self, engine: object) -> None:
