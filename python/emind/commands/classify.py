@@ -7,9 +7,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,12 @@ from ..dsp.band import MAX_STRETCHES, Band, TuningPlan, fft_size, occupied_band,
 from ..storage.recording import (
     DATA_SUFFIX, FORMATS, META_SUFFIX, Recording, annotated_metadata, check_samples, open_recording)
 from ..storage.replacing import replacing
+from .head_text import MAIN_HEAD, OUTSIDE_NOTE, add_heads_argument, any_outside, main_of, others_of, summary
 
 if TYPE_CHECKING:
     from .flowgraph import Answer
 
 Progress = Callable[[int, int], None]  # called with how many are done and how many there are
-MAIN_HEAD = "modulation"
 NOISE_FAMILY = family_of(NOISE)
 BURST_SNR_DB = 6.0  # a window this far above the floor shows that the floor is one
 SURE = 0.9  # confidence with which an answer stands at the noise floor
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tune.add_argument("--no-tune", action="store_true", help="take the samples as they are")
     model = parser.add_argument_group("inference")
     model.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
+    add_heads_argument(model)
     model.add_argument("--hop", type=int, default=0, metavar="N",
                        help="samples from window to window, after tuning (default: the window length)")
     model.add_argument("--no-gate", action="store_true",
@@ -71,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         data = data_beside(recording, options.annotate) if options.annotate else None
         if data:
             annotated_metadata(recording, [], data.name)  # whether theirs is valid shows before anything long runs
-        engine = load(options.weights, options.backend, options.threads)
+        engine = load(options.weights, options.backend, options.threads, options.heads)
+        main, others = main_of(engine.heads), others_of(engine.heads)
         length = engine.spec.length
         if options.hop > length:
             raise UsageError(f"--hop {options.hop} is longer than the window of {length} samples")
@@ -95,19 +97,20 @@ def run(options: argparse.Namespace) -> int:
             with json_path.open("w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in json_lines(answers, recording.rate))
         if meta_path and data:
-            metadata = annotated_metadata(recording, annotations(answers, recording, plan), data.name)
+            metadata = annotated_metadata(recording, annotations(answers, recording, plan, main, others), data.name)
             meta_path.write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
             link_data(recording, data)
         if plot_path:
             from .plot import plot_recording
 
-            plot_recording(recording, runs(answers), plot_path, plan=plan)
+            lanes = {name: runs(answers, name) for name in others if engine.heads[name].labels}
+            plot_recording(recording, runs(answers, main), plot_path, plan=plan, others=lanes)
     if options.json == "-":
         for line in json_lines(answers, recording.rate):
             print(line)
         sys.stdout.flush()
     if options.json is None:
-        print_table(runs(answers), recording)
+        print_table(runs(answers, main, others), recording, main, others)
     return 0
 
 
@@ -139,11 +142,12 @@ def _check_options(options: argparse.Namespace, recording: Recording) -> None:
         raise UsageError(f"--plot {options.plot}: the name must end in .png")
 
 
-def load(weights: str, backend: str = "auto", threads: int = 0):
-    """The engine of that name; EMindError says what is wrong with the weights."""
+def load(weights: str, backend: str = "auto", threads: int = 0, heads: Sequence[str] | None = None):
+    """The engine of that name; EMindError says what is wrong with the weights. ``heads``: None for all that speak."""
     from ..runtime.engine import load_engine
+    from ..runtime.header import heads_for
 
-    return load_engine(weights, backend=backend, threads=threads)
+    return load_engine(weights, backend, threads, heads_for(weights, heads, ()))
 
 
 def choose_plan(options: argparse.Namespace, recording: Recording, length: int, nothing: bool = False) -> TuningPlan:
@@ -238,14 +242,14 @@ def json_lines(answers: Iterable[Answer], rate: float) -> Iterable[str]:
                   "time_s": answer.sample_start / rate,
                   "snr_db": None if answer.snr_db is None else round(answer.snr_db, 2)}
         for name, head in answer.heads.items():
-            fields[name] = {"label": head.label} | ({} if head.family is None else {"family": head.family})
-            fields[name]["confidence"] = round(head.confidence, 4)
+            fields[name] = head.fields()
         yield json.dumps(fields)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring windows with the same label: samples start to end of the recording, mean confidence and SNR."""
+    """Neighbouring windows with the same label: samples start to end of the recording, mean confidence and SNR, and
+    what other heads say of them, as text by head."""
 
     label: str
     family: str
@@ -254,13 +258,15 @@ class Run:
     windows: int
     confidence: float
     snr_db: float | None
+    others: Mapping[str, str] = field(default_factory=dict)
+    outside: bool = False
 
 
-def runs(answers: Iterable[Answer], head: str = MAIN_HEAD) -> list[Run]:
-    """Windows that follow each other with one label, put together."""
+def runs(answers: Iterable[Answer], head: str = MAIN_HEAD, others: Sequence[str] = ()) -> list[Run]:
+    """Windows that follow each other with one label of ``head``, put together."""
     groups: list[list[Answer]] = []
     for answer in answers:
-        if head not in answer.heads:
+        if head not in answer.heads or answer.heads[head].label is None:
             continue
         if groups and groups[-1][-1].heads[head].label == answer.heads[head].label \
                 and answer.sample_start <= groups[-1][-1].sample_start + groups[-1][-1].sample_count:
@@ -273,22 +279,26 @@ def runs(answers: Iterable[Answer], head: str = MAIN_HEAD) -> list[Run]:
         out.append(Run(first.label, first.family or first.label, group[0].sample_start,
                        group[-1].sample_start + group[-1].sample_count, len(group),
                        sum(a.heads[head].confidence for a in group) / len(group),
-                       sum(snrs) / len(snrs) if snrs else None))
+                       sum(snrs) / len(snrs) if snrs else None,
+                       {name: summary([a.heads[name].fields() for a in group if name in a.heads]) for name in others},
+                       any_outside(a.heads[name].more for a in group for name in (head, *others) if name in a.heads)))
     return out
 
 
-def annotations(answers: Iterable[Answer], recording: Recording, plan: TuningPlan) -> list[dict]:
-    """SigMF annotations, one a run that is not noise."""
+def annotations(answers: Iterable[Answer], recording: Recording, plan: TuningPlan, main: str = MAIN_HEAD,
+                others: Sequence[str] = ()) -> list[dict]:
+    """SigMF annotations, one a run that is not noise; other heads speak in the comment."""
     center = recording.center or 0.0
     band = plan.band or Band(-recording.rate / 2, recording.rate / 2)
     out = []
-    for part in runs(answers):
+    for part in runs(answers, main, others):
+        said = "".join(f"; {name}: {text}" for name, text in part.others.items() if text != "-")
         if part.family != NOISE_FAMILY:
             out.append({
                 "core:sample_start": part.start, "core:sample_count": part.end - part.start,
                 "core:freq_lower_edge": center + band.low, "core:freq_upper_edge": center + band.high,
                 "core:label": part.label,
-                "core:comment": f"family {part.family}, confidence {part.confidence:.2f}, {part.windows} windows",
+                "core:comment": f"family {part.family}, confidence {part.confidence:.2f}, {part.windows} windows{said}",
             })
     return out
 
@@ -314,7 +324,7 @@ def link_data(recording: Recording, data: Path) -> None:
         raise EMindError(f"{data}: cannot be linked to {recording.data} ({fault.strerror})") from None
 
 
-def print_table(parts: list[Run], recording: Recording) -> None:
+def print_table(parts: list[Run], recording: Recording, main: str = MAIN_HEAD, others: Sequence[str] = ()) -> None:
     """What was found, one line a run, to standard output."""
     from rich.console import Console
     from rich.table import Table
@@ -323,15 +333,21 @@ def print_table(parts: list[Run], recording: Recording) -> None:
                         f"{_hz(recording.rate, 'S/s')}")
     for column in ("from (s)", "to (s)", "windows"):
         table.add_column(column, justify="right")
-    table.add_column("modulation")
-    table.add_column("family")
+    table.add_column(main)
+    if main == MAIN_HEAD:
+        table.add_column("family")
     for column in ("confidence", "SNR (dB)"):
         table.add_column(column, justify="right")
+    for column in others:
+        table.add_column(column)
+    if any(part.outside for part in parts):
+        table.caption = OUTSIDE_NOTE
     digits = max(0, min(9, 3 - math.floor(math.log10(max(recording.count / recording.rate, 1e-9)))))
     for part in parts:
         style = "dim" if part.family == NOISE_FAMILY else None
         table.add_row(f"{part.start / recording.rate:.{digits}f}", f"{part.end / recording.rate:.{digits}f}",
-                      str(part.windows), part.label, part.family, f"{part.confidence:.2f}",
-                      "-" if part.snr_db is None else f"{part.snr_db:.1f}", style=style)
+                      str(part.windows), part.label, *([part.family] if main == MAIN_HEAD else []),
+                      f"{part.confidence:.2f}", "-" if part.snr_db is None else f"{part.snr_db:.1f}",
+                      *(part.others.get(name, "-") for name in others), style=style)
     console = Console()
     console.print(table)

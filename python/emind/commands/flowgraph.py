@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pmt
@@ -21,6 +21,7 @@ from ..dsp.band import TuningPlan
 from ..inference import inference
 from ..storage.recording import Recording
 from ..windowing import windowing
+from .head_text import rounded
 
 SECTION_SAMPLES = 1 << 30  # samples that one file source reads: stream_mux counts in 32 bits
 FLOOR_PERCENTILE = 10  # of the windows' powers: what counts as the noise floor
@@ -29,11 +30,18 @@ LEAST_ABOVE_FLOOR = 1.5  # times the floor: below it a power says nothing about 
 
 @dataclass(frozen=True)
 class HeadAnswer:
-    """What one head says of a window. ``family`` is None for heads other than modulation."""
+    """What one head says of a window. ``family`` is None for heads other than modulation, ``label`` and ``confidence``
+    for one without classes. ``more``: what else its tag says, such as parameters."""
 
-    label: str
-    confidence: float
+    label: str | None
+    confidence: float | None
     family: str | None = None
+    more: Mapping[str, float | int | bool] = field(default_factory=dict)
+
+    def fields(self) -> dict:
+        """As in JSON."""
+        own = {tags.LABEL: self.label, tags.FAMILY: self.family, tags.CONFIDENCE: self.confidence}
+        return rounded({key: value for key, value in own.items() if value is not None} | dict(self.more))
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,22 @@ class answers_sink(gr.sync_block):
         windows = input_items[0]
         for tag in self.get_tags_in_window(0, 0, len(windows)):
             key = pmt.symbol_to_string(tag.key)
-            if key.startswith(tags.HEAD_PREFIX) and key not in (tags.WINDOW, tags.STREAM_TAG):
+            own = key in (tags.WINDOW, tags.STREAM_TAG) or not pmt.is_dict(tag.value)
+            if key.startswith(tags.HEAD_PREFIX) and not own:
                 self.answers.setdefault(tag.offset, {})[key.removeprefix(tags.HEAD_PREFIX)] = self._read(tag.value)
         self.powers.extend(np.mean(windows.real**2 + windows.imag**2, axis=1).tolist())
         return len(windows)
 
     def _read(self, value) -> HeadAnswer:
         fields = {pmt.symbol_to_string(pmt.car(pair)): pmt.cdr(pair) for pair in _pairs(value)}
-        label = pmt.symbol_to_string(fields[tags.LABEL])
-        family = pmt.symbol_to_string(fields[tags.FAMILY]) if tags.FAMILY in fields else None
-        return HeadAnswer(self._known.setdefault(label, label), pmt.to_double(fields[tags.CONFIDENCE]),
-                          None if family is None else self._known.setdefault(family, family))
+        fields.pop(tags.LENGTH, None)
+        texts = (fields.pop(key, None) for key in (tags.LABEL, tags.FAMILY))
+        label, family = (None if text is None else pmt.symbol_to_string(text) for text in texts)
+        confidence = fields.pop(tags.CONFIDENCE, None)
+        return HeadAnswer(None if label is None else self._known.setdefault(label, label),
+                          None if confidence is None else pmt.to_double(confidence),
+                          None if family is None else self._known.setdefault(family, family),
+                          {key: pmt.to_python(value) for key, value in fields.items()})
 
 
 def _pairs(dictionary) -> list:

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from ..contract.errors import EMindError, UsageError
 from ..storage.recording import open_recording
 from ..storage.recording_files import FILE_FORMATS
+from .head_text import add_heads_argument
 from .live_process import Child, Overflows, read_lines, stopping_signals
 from .live_source import AUTO, DEFAULT_FREQ, add_file_arguments, add_source_arguments, source_settings
 from .record import parse_labels
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--bandwidth", type=float, default=0.0, metavar="HZ",
                       help="width of the signal: the stream is decimated to it (default: all of the band)")
     what.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
+    add_heads_argument(what)
     what.add_argument("--hop", type=int, default=0, metavar="N", help="samples from window to window (default: length)")
     what.add_argument("--gate-db", type=float, metavar="DB", help="windows less than this above the floor are noise")
     what.add_argument("--batch", type=int, default=32, metavar="N", help="windows inferred together (default: 32)")
@@ -99,7 +101,8 @@ def live_settings(options: argparse.Namespace) -> dict:
         raise UsageError("--label is for what is recorded: give --record PATH too")
     common = {
         "mode": "live", "offset": options.offset, "bandwidth": options.bandwidth, "weights": options.weights,
-        "hop": options.hop, "gate_db": options.gate_db, "batch": options.batch, "backend": options.backend,
+        "heads": options.heads, "hop": options.hop, "gate_db": options.gate_db, "batch": options.batch,
+        "backend": options.backend,
         "threads": options.threads, "record": options.record, "record_files": options.record_files, "labels": labels,
         "watchdog_s": options.watchdog_ms / 1e3, "check_s": options.check_ms / 1e3, "reopen_s": options.reopen_s,
         "wait_for_device": False, "channels": channels}

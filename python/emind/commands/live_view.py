@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from ..contract.errors import EMindError
-from .classify import MAIN_HEAD, NOISE_FAMILY, _hz
+from .classify import NOISE_FAMILY, _hz
+from .head_text import MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, summary
 from .live_process import read_lines
 from .live_source import AUTO
 
@@ -52,6 +54,13 @@ def make_output(options, settings: dict, inbox) -> Output:
 
 class Output(AbstractContextManager):
     """What a run tells goes here."""
+
+    main, others = MAIN_HEAD, ()  # the head whose labels windows are put together by, and those that speak besides
+
+    def opened(self, event: dict) -> None:
+        """Take in which heads there are."""
+        if event["event"] in ("opened", "reopened"):
+            self.main, self.others = event.get("main", MAIN_HEAD), tuple(event.get("others", ()))
 
     def answers(self, items: list[dict]) -> None:
         """Windows that were answered, in order."""
@@ -114,15 +123,22 @@ class JsonOutput(Output):
         self._write([{"event": "summary", **summary}])
 
 
-def _line_of(group: list[dict]) -> str:
-    first, head = group[0], group[0][MAIN_HEAD]
+def _line_of(group: list[dict], main: str, others: Sequence[str]) -> str:
+    first, head = group[0], group[0][main]
     snrs = [item["snr_db"] for item in group if item["snr_db"] is not None]
-    confidence = sum(item[MAIN_HEAD]["confidence"] for item in group) / len(group)
+    confidence = sum(item[main]["confidence"] for item in group) / len(group)
+    family = f" {head['family']:<8}" if "family" in head else ""
+    said = "".join(f"  {name}: {text}" for name in others if (text := _said(name, group)) != "-")
     snr = f"{sum(snrs) / len(snrs):5.1f} dB" if snrs else "      - "
     freq = "" if first["rx_freq"] is None else f"{first['rx_freq'] / 1e6:11.4f} MHz"
     channel = f"  channel {first['channel']}" if "channel" in first else ""
-    return (f"{first['time_s']:10.4f} s  {freq}  {head['label']:<14} {head['family']:<8} {confidence:.2f}  {snr}  "
-            f"{len(group)} windows{channel}")
+    return (f"{first['time_s']:10.4f} s  {freq}  {head['label']:<14}{family} {confidence:.2f}  {snr}  "
+            f"{len(group)} windows{channel}{said}")
+
+
+def _said(name: str, items: Iterable[dict]) -> str:
+    """What a head says of windows, in words."""
+    return summary([item[name] for item in items if name in item])
 
 
 class Lines(Output):
@@ -133,23 +149,27 @@ class Lines(Output):
 
     def answers(self, items: list[dict]) -> None:
         for item in items:
-            if MAIN_HEAD not in item:
+            if self.main not in item:
                 continue
             group = self._groups.setdefault(item.get("channel", 0), [])
-            if group and (group[0][MAIN_HEAD]["label"] != item[MAIN_HEAD]["label"]
+            if group and (self.main not in group[0] or group[0][self.main]["label"] != item[self.main]["label"]
                           or group[0]["rx_freq"] != item["rx_freq"]):
-                print(_line_of(group))
+                self._print(group)
                 group.clear()
             group.append(item)
         sys.stdout.flush()
 
+    def _print(self, group: list[dict]) -> None:
+        print(_line_of(group, self.main, self.others))
+
     def event(self, event: dict) -> None:
+        self.opened(event)
         print(f"emind: {text_of(event)}", file=sys.stderr)
 
     def summary(self, summary: dict) -> None:
         for group in self._groups.values():
             if group:
-                print(_line_of(group))
+                self._print(group)
         sys.stdout.flush()
         print(f"emind: {counts_text(summary)}", file=sys.stderr)
         for name in summary.get("recording", {}).get("files", []):
@@ -209,18 +229,19 @@ class View(Output):
 
     def answers(self, items: list[dict]) -> None:
         for item in items:
-            head = item.get(MAIN_HEAD)
+            head = item.get(self.main)
             if head is None:
                 continue
             self._recent.append(item)
             if not self._runs or self._runs[-1][0] != head["label"]:
-                self._runs.append([head["label"], head["family"], 0, 0.0, item])
+                self._runs.append([head["label"], head.get("family", "-"), 0, 0.0, item])
             run = self._runs[-1]
             run[2] += 1
             run[3] += head["confidence"]
             run[4] = item
 
     def event(self, event: dict) -> None:
+        self.opened(event)
         if event["event"] in ("opened", "reopened"):
             self._told = dict(event)
         elif event["event"] in ("set", "gain") and self._told:
@@ -302,21 +323,27 @@ class View(Output):
             title = f"{told['device']} {told['serial']}{freq}   {_hz(told['rate'], 'S/s')}{gain}"
         heard = Table(title=title, title_justify="left", title_style="bold", expand=False)
         for name, justify in (("heard", "left"), ("family", "left"), ("share", "right"), ("confidence", "right"),
-                              ("SNR (dB)", "right")):
+                              ("SNR (dB)", "right"), *((name, "left") for name in self.others)):
             heard.add_column(name, justify=justify)
         labels: dict[str, list[dict]] = {}
+        marked = False
         for item in self._recent:
-            labels.setdefault(item[MAIN_HEAD]["label"], []).append(item)
+            if self.main in item:  # after a change of weights older ones may lack it
+                labels.setdefault(item[self.main]["label"], []).append(item)
         for label, items in sorted(labels.items(), key=lambda pair: -len(pair[1]))[:6]:
             snrs = [item["snr_db"] for item in items if item["snr_db"] is not None]
-            family = items[0][MAIN_HEAD]["family"]
+            family = items[0][self.main].get("family", "-")
+            said = [_said(name, items) for name in self.others]
+            marked |= any(text.endswith(OUTSIDE_MARK) for text in said)
             heard.add_row(label, family, f"{100 * len(items) / len(self._recent):.0f} %",
-                          f"{sum(i[MAIN_HEAD]['confidence'] for i in items) / len(items):.2f}",
-                          f"{sum(snrs) / len(snrs):.1f}" if snrs else "-",
+                          f"{sum(i[self.main]['confidence'] for i in items) / len(items):.2f}",
+                          f"{sum(snrs) / len(snrs):.1f}" if snrs else "-", *said,
                           style="dim" if family == NOISE_FAMILY else None)
+        if marked:
+            heard.caption = OUTSIDE_NOTE
         last = Table(title="last answers", title_justify="left")
-        for name in ("at (s)", "windows", "modulation", "confidence", "SNR (dB)"):
-            last.add_column(name, justify="left" if name == "modulation" else "right")
+        for name in ("at (s)", "windows", self.main, "confidence", "SNR (dB)"):
+            last.add_column(name, justify="left" if name == self.main else "right")
         for label, family, windows, confidences, item in reversed(self._runs):
             last.add_row(f"{item['time_s']:.3f}", str(windows), label, f"{confidences / windows:.2f}",
                          "-" if item["snr_db"] is None else f"{item['snr_db']:.1f}",

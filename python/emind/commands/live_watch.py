@@ -13,6 +13,7 @@ from gnuradio import gr
 
 from ..contract import tags
 from ..dsp.framing import Continuity, samples_between
+from .head_text import rounded
 
 _RX_TIME, _RX_RATE, _RX_FREQ = (pmt.intern(key) for key in (tags.RX_TIME, tags.RX_RATE, tags.RX_FREQ))
 _LEVEL_SAMPLES = 1024  # of each call are looked at for the level
@@ -138,8 +139,7 @@ class mailbox(gr.basic_block):
             out[tags.SNR_DB] = round(out[tags.SNR_DB], 2) if math.isfinite(out[tags.SNR_DB]) else None
         out[tags.LATENCY_MS] = round(fields.pop(tags.LATENCY_MS), 1)
         for name, head in fields.items():
-            head[tags.CONFIDENCE] = round(head[tags.CONFIDENCE], 4)
-            out[name] = {key: head[key] for key in (tags.LABEL, tags.FAMILY, tags.CONFIDENCE) if key in head}
+            out[name] = rounded(head)
         self._detections.append(out)
 
     def _async(self, message: pmt.pmt_base) -> None:

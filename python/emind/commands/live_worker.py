@@ -17,6 +17,7 @@ import time
 from typing import IO
 
 from ..contract.errors import EMindError, UsageError
+from .head_text import main_of, others_of
 from .live_source import AUTO, DeviceAbsent, Refused, open_source
 
 TICK_S = 0.05
@@ -87,9 +88,11 @@ class Radio:
     def build(self) -> bool:
         """Flowgraph and device; waits for an absent device where it was there before. False when told to stop."""
         from ..runtime.engine import ready_engine
+        from ..runtime.header import heads_for
 
         settings = self.settings
-        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"])
+        heads = heads_for(settings["weights"], settings["heads"], ())
+        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"], heads)
         if settings["hop"] > engine.spec.length:
             raise UsageError(f"--hop {settings['hop']} is longer than the window of {engine.spec.length} samples")
         from . import live_flowgraph
@@ -119,7 +122,8 @@ class Radio:
                 low, high = self.source.gain_range()
                 self.control = LevelControl(lowest_db=low, highest_db=high)
         tuned = self.graph.receivers[0]
-        self.outlet.send("opened", weights=engine.name, backend=engine.backend, decimation=tuned.decimation,
+        self.outlet.send("opened", weights=engine.name, main=main_of(engine.heads), others=others_of(engine.heads),
+                         backend=engine.backend, decimation=tuned.decimation,
                          length=engine.spec.length, automatic_gain=self.automatic, process=os.getpid(), **state)
         self._send_remarks()
         if not engine.spec.covers(tuned.rate):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contract.vocabulary import FAMILIES
+from ..contract.vocabulary import FAMILIES, NOISE, UNKNOWN
 from ..dsp.band import TuningPlan
 from ..storage.recording import Recording
 
@@ -40,8 +40,10 @@ def spectrogram(recording: Recording) -> np.ndarray:
 
 
 def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, plan: TuningPlan | None = None,
-                   truth: Sequence[Run] = (), title: str | None = None) -> None:
-    """Writes a PNG: the spectrogram, below it a lane with the answers, and with ``truth`` a lane for that too."""
+                   truth: Sequence[Run] = (), title: str | None = None,
+                   others: Mapping[str, Sequence[Run]] | None = None) -> None:
+    """Writes a PNG: the spectrogram, below it a lane with the answers, one for each of ``others``, by head, and with
+    ``truth`` one for that too."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,7 +53,8 @@ def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, pla
     band_scale, band_unit = next(((f, u) for f, u in ((1e6, "MHz"), (1e3, "kHz")) if recording.rate >= 2 * f),
                                  (1.0, "Hz"))
     duration = recording.count / recording.rate * scale
-    lanes = [("answer", answers)] + ([("truth", truth)] if truth else [])
+    lanes = [("answer", answers), *(others or {}).items()] + ([("truth", truth)] if truth else [])
+    own = {"answer", "truth"}  # lanes whose colours stand for families
     style = {"axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": FAINT, "ytick.color": FAINT,
              "text.color": INK, "font.size": 10, "axes.facecolor": BACKGROUND, "figure.facecolor": BACKGROUND}
     with plt.rc_context(style):
@@ -70,14 +73,15 @@ def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, pla
             for edge in (plan.band.low, plan.band.high):
                 axes[0].axhline(edge / band_scale, color=INK, lw=0.8, ls=(0, (6, 4)), alpha=0.7)
         for axis, (name, parts) in zip(axes[1:], lanes):
-            _draw_lane(axis, name, parts, recording.rate / scale, duration)
+            colors = None if name in own else _colors_of(parts)
+            _draw_lane(axis, name, parts, recording.rate / scale, duration, colors)
         for part in truth:
             if part.family != "noise":
                 for edge in (part.start, part.end):
                     axes[0].axvline(edge / recording.rate * scale, color=INK, lw=0.5, alpha=0.35)
         axes[-1].set_xlabel(f"time ({unit})")
         axes[0].set_xlim(0, duration)
-        families = list(dict.fromkeys(p.family for _, parts in lanes for p in parts))
+        families = list(dict.fromkeys(p.family for name, parts in lanes if name in own for p in parts))
         handles = [plt.Rectangle((0, 0), 1, 1, color=_color(f)) for f in families]
         axes[0].legend(handles, families, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(families) or 1,
                        frameon=False, fontsize=9, handlelength=1, columnspacing=1.2, labelcolor=INK)
@@ -85,15 +89,19 @@ def plot_recording(recording: Recording, answers: Sequence[Run], path: Path, pla
         plt.close(figure)
 
 
-def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: float) -> None:
-    """Coloured boxes by family, with the names of those that are long enough to hold them."""
+def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: float,
+               colors: Mapping[str, str] | None = None) -> None:
+    """Boxes coloured by family, or by label where ``colors`` says how, with the names of those that are long enough to
+    hold them."""
     axis.set_ylim(0, 1)
     axis.set_yticks([])
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
     from matplotlib.colors import to_rgba
 
+    shades = [colors[part.label] if colors else _color(part.family) for part in parts]
     axis.broken_barh([(part.start / rate, (part.end - part.start) / rate) for part in parts], (0, 1), lw=0,
-                     facecolors=[to_rgba(_color(p.family), 0.55 + 0.45 * min(p.confidence, 1.0)) for p in parts])
+                     facecolors=[to_rgba(shade, 0.55 + 0.45 * min(part.confidence, 1.0))
+                                 for shade, part in zip(shades, parts)])
     for part in sorted(parts, key=lambda p: p.start - p.end)[:MOST_LABELS]:
         share, middle = (part.end - part.start) / rate / duration, (part.start + part.end) / 2 / rate
         small = share <= 0.0075 * len(part.label)
@@ -101,6 +109,14 @@ def _draw_lane(axis, name: str, parts: Sequence[Run], rate: float, duration: flo
         if not upright or (share > 0.01 and len(part.label) <= 6):
             axis.text(middle, 0.5, part.label, ha="center", va="center", fontsize=7 if small else 9, color="#05070b",
                       fontweight="bold", rotation=90 if upright else 0, clip_on=True)
+
+
+def _colors_of(parts: Sequence[Run]) -> dict[str, str]:
+    """A colour for each label of a head; those that say that there is nothing are grey."""
+    labels = sorted({part.label for part in parts})
+    bright = [color for family, color in COLORS.items() if family != NOISE]
+    named = {label: bright[place % len(bright)] for place, label in enumerate(labels)}
+    return named | {label: COLORS[NOISE] for label in labels if label in (NOISE, "none", "normal", UNKNOWN)}
 
 
 def _color(family: str) -> str:

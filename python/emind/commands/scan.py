@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from ..contract.errors import EMindError, UsageError
 from ..storage.replacing import replacing
 from .classify import MAIN_HEAD, NOISE_FAMILY, _hz, progress_bar
+from .head_text import OUTSIDE_NOTE, add_heads_argument, any_outside, summary
 from .live_process import Child, stopping_signals
 from .live_source import add_source_arguments, source_settings
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--settle-ms", type=float, default=10.0, metavar="MS",
                      help="what is received so shortly after tuning is left out (default: 10)")
     how.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
+    add_heads_argument(how)
     how.add_argument("--backend", default="auto", metavar="NAME", help="what computes (default: auto)")
     how.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads (default: 0 = all)")
     how.add_argument("--json", metavar="FILE", help="one JSON object a signal and line; - writes to standard output")
@@ -47,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} {value:g} must be above 0")
     steps = plan_steps(options.where, settings["rate"])
     settings |= {"mode": "scan", "steps": steps, "channels": [0], "dwell_s": options.dwell_ms / 1e3, "batch": 32,
-                 "settle_s": options.settle_ms / 1e3, "weights": options.weights, "backend": options.backend,
-                 "threads": options.threads, "usable": USABLE}
+                 "settle_s": options.settle_ms / 1e3, "weights": options.weights, "heads": options.heads,
+                 "backend": options.backend, "threads": options.threads, "usable": USABLE}
     inbox: SimpleQueue = SimpleQueue()
     with ExitStack() as stack:
         path = stack.enter_context(replacing(options.json)) if options.json not in (None, "-") else None
@@ -164,9 +166,16 @@ def print_table(signals: list[dict], done: int, steps: int) -> None:
     for name, justify in (("frequency (MHz)", "right"), ("width", "right"), ("modulation", "left"), ("family", "left"),
                           ("confidence", "right"), ("SNR (dB)", "right"), ("time on (%)", "right")):
         table.add_column(name, justify=justify)
+    others = list(dict.fromkeys(name for one in signals for name, said in one.items()
+                                if isinstance(said, dict) and name != MAIN_HEAD))
+    for name in others:
+        table.add_column(name)
+    if any_outside(one[name] for one in signals for name in others if name in one):
+        table.caption = OUTSIDE_NOTE
     for one in signals:
         head = one.get(MAIN_HEAD, {"label": "-", "family": "-", "confidence": math.nan})
         table.add_row(f"{one['freq'] / 1e6:.4f}", _hz(one["bandwidth"]), head["label"], head["family"],
                       f"{head['confidence']:.2f}", f"{one['snr_db']:.1f}", f"{100 * one['occupancy']:.0f}",
+                      *(summary([one[name]]) if name in one else "-" for name in others),
                       style="dim" if head["family"] == NOISE_FAMILY else None)
     Console().print(table)

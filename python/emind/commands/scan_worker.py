@@ -11,18 +11,21 @@ import pmt
 from gnuradio import gr
 
 from ..contract import tags
+from ..contract.answers import read
 from ..contract.errors import EMindError
+from ..contract.tags import CONFIDENCE, FAMILY, LABEL, OUTSIDE, SCORE
 from ..contract.vocabulary import family_of
+from ..contract.window import ANOMALY, HeadSpec
 from ..dsp.band import plan_tuning
 from ..dsp.framing import Continuity, Moment
 from ..dsp.occupancy import Occupied, find_signals, tuned
+from .head_text import MAIN_HEAD, rounded
 from .live_source import open_source
 
 _RX_TIME, _RX_RATE, _RX_FREQ = (pmt.intern(key) for key in (tags.RX_TIME, tags.RX_RATE, tags.RX_FREQ))
 MOST_TRIES = 4  # for a stretch without a gap
 MOST_WINDOWS = 64  # are asked about a signal
 LOUD_SHARE = 0.25  # of the loudest windows' power: a window that holds the signal
-MAIN_HEAD = "modulation"
 
 
 class capture(gr.sync_block):
@@ -122,9 +125,12 @@ class ScanFailed(EMindError):
 def scan(settings: dict, outlet, commands: queue.Queue) -> int:
     """All steps, told one by one; exit status."""
     try:
-        from ..runtime.engine import ready_engine  # torch comes in here
+        # torch comes in here
+        from ..runtime.engine import ready_engine
+        from ..runtime.header import heads_for
 
-        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"])
+        heads = heads_for(settings["weights"], settings["heads"], ())
+        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"], heads)
         source = open_source(settings | {"freq": settings["steps"][0]})
         rate = source.state()["rate"]
         outlet.send("opened", weights=engine.name, backend=engine.backend, **source.describe())
@@ -202,10 +208,26 @@ def describe(found: Occupied, samples: np.ndarray, rate: float, center: float, e
            "occupancy": round(found.occupancy, 3), "windows": len(loud)}
     for name, head in engine.heads.items():
         if name in answers:
-            mean = np.asarray(answers[name]).mean(axis=0)
-            best = int(mean.argmax())
-            out[name] = {"label": head.labels[best]}
-            if name == MAIN_HEAD:
-                out[name]["family"] = family_of(head.labels[best])
-            out[name]["confidence"] = round(float(mean[best]), 4)
+            out[name] = _said(head, answers[name])
+            if name in engine.domains and not engine.domains[name].covers(length, rate / plan.decimation):
+                out[name][OUTSIDE] = True
     return out
+
+
+def _said(head: HeadSpec, rows: np.ndarray) -> dict:
+    """What a head says of one signal's windows: the mean of its probabilities, the medians of its parameters."""
+    mean = read(head, np.asarray(rows).mean(axis=0, keepdims=True))
+    out: dict = {}
+    if mean.names:
+        label = mean.names[mean.labels[0]]
+        out[LABEL] = label
+        if head.name == MAIN_HEAD:
+            out[FAMILY] = family_of(label)
+        out[CONFIDENCE] = float(mean.confidences[0])
+        if head.kind == ANOMALY:
+            out[SCORE] = float(np.asarray(rows)[:, 1].mean())
+    if not mean.unknown[0]:
+        values = np.median(read(head, np.asarray(rows)).values, axis=0).tolist()
+        for parameter, value in zip(head.parameters, values):
+            out[parameter.name] = value if parameter.unit else round(value)
+    return rounded(out)
