@@ -21,7 +21,8 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 EMIND = ROOT / "python" / "emind"
-BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder", "display", "label_panel")
+BLOCKS = ("windowing", "inference", "overlap_add", "receiver", "recorder", "display", "label_panel",
+          "remote_inference")
 NOT_IN_GRC = {"self", "engine"}  # engine is for tests and programs
 ONLY_IN_GRC = {"gui_hint"}  # where a window is put
 INSTALLED_BLOCKS = Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"
@@ -133,6 +134,7 @@ def test_grc_offers_what_the_blocks_know():
     assert streams[0] == streams[1]
     assert set().union(*map(ast.literal_eval, streams[0])) == {"denoise", "separation"}
     assert offered == {(block, name): known[name] for block in ("inference", "receiver") for name in known} | {
+        ("remote_inference", "policy"): policies} | {
         ("recorder", name): values for name, values in recorders.items()}
 
 

@@ -8,7 +8,7 @@ the package works without them. Where it is installed and broken, whoever asks f
 
 from importlib.util import find_spec
 
-BLOCKS = ("display", "inference", "label_panel", "overlap_add", "receiver", "recorder", "windowing")
+BLOCKS = ("display", "inference", "label_panel", "overlap_add", "receiver", "recorder", "remote_inference", "windowing")
 
 if find_spec("gnuradio") is None:
     __all__ = []
@@ -21,6 +21,7 @@ else:
         from .overlap_add import overlap_add
         from .receiver import receiver
         from .recorder import recorder
+        from .remote_inference import remote_inference
         from .windowing import windowing
     except ImportError as fault:
         _fault = fault

@@ -19,6 +19,7 @@ COMMANDS = (
      "emind live --args addr=192.168.10.2 --freq 868.3e6 --gain auto"),
     ("scan", "step over frequencies with a radio and tell what is where",
      "emind scan 430e6:440e6 868.3e6 --args addr=192.168.10.2"),
+    ("host", "answer windows that flowgraphs elsewhere send", "emind host --bind tcp://0.0.0.0:5555"),
     ("enrol", "teach weights a new class or emitter from a handful of windows",
      "emind enrol LoRa-node take-1.parquet --out mine.safetensors"),
     ("doctor", "tell what is installed, what is wrong and how to mend it", "emind doctor"),
