@@ -32,8 +32,7 @@ class DetectionsPort:
         self._block, self._waits = block, waits
         self._outlet = Outlet(limit)
         block.message_port_register_out(_DETECTIONS)
-        block.message_port_register_in(_ACKNOWLEDGE)
-        block.set_msg_handler(_ACKNOWLEDGE, self._on_acknowledge)
+        block.message_port_register_in(_ACKNOWLEDGE)  # the block hands on what comes there
 
     def restart(self) -> None:
         self._outlet.restart()
@@ -69,7 +68,7 @@ class DetectionsPort:
     def send(self, message: pmt.pmt_base) -> None:
         self._block.message_port_pub(_DETECTIONS, message)
 
-    def _on_acknowledge(self, message: pmt.pmt_base) -> None:
+    def acknowledge(self, message: pmt.pmt_base) -> None:
         """An integer above zero: so many; anything else, such as the detection itself: one."""
         count = pmt.to_long(message) if pmt.is_integer(message) else 1
         self._outlet.acknowledge(max(count, 1))

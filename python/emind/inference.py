@@ -163,6 +163,7 @@ class inference(gr.basic_block):
         self.message_port_register_out(_STATISTICS)
         self.message_port_register_in(_WEIGHTS)
         self.set_msg_handler(_WEIGHTS, self._on_weights)
+        self.set_msg_handler(pmt.intern(tags.PORT_DETECTIONS_ACK), self._on_acknowledge)
         self.set_tag_propagation_policy(gr.TPP_ALL_TO_ALL)
         level = self.log_level()
         self.set_log_level("warn")  # the call says at level info what it does
@@ -252,6 +253,9 @@ class inference(gr.basic_block):
             self._errors_before = self._worker.errors
             self._worker = None
         return True
+
+    def _on_acknowledge(self, message: pmt.pmt_base) -> None:
+        self._detections.acknowledge(message)
 
     def _on_weights(self, message: pmt.pmt_base) -> None:
         """A symbol, or a pair or dict that has one under ``weights``; or a dict that enrols a class, see enrol_pmt."""

@@ -5,132 +5,31 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
+"""Tags, detections and statistics of the inference block."""
 
 import os
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pmt
 from gnuradio import blocks, gr, gr_unittest
 
 if __package__:  # collected by pytest from the source tree
-    from . import inference, overlap_add, windowing
+    from . import inference
     from .contract.errors import EMindError, UsageError
     from .contract.tags import STATISTICS_KEYS
-    from .contract.window import HeadSpec, WindowSpec
+    from .contract.window import WindowSpec
+    from .qa_chain import LABELS, LENGTH, AccountedFor, Chain, FakeEngine, class_of, known, make_tag
 else:  # run by ctest on the module that was built
-    from gnuradio.emind import inference, overlap_add, windowing
+    from gnuradio.emind import inference
     from gnuradio.emind.contract.errors import EMindError, UsageError
     from gnuradio.emind.contract.tags import STATISTICS_KEYS
-    from gnuradio.emind.contract.window import HeadSpec, WindowSpec
-
-LENGTH = 64
-LABELS = ("noise", "BPSK", "QPSK", "16QAM", "2FSK")
-PATIENCE_S = 60
+    from gnuradio.emind.contract.window import WindowSpec
+    from qa_chain import LABELS, LENGTH, AccountedFor, Chain, FakeEngine, class_of, known, make_tag
 
 
-class FakeEngine:
-    """Answers from the window's content: its mean magnitude modulo the number of labels."""
-
-    backend = "fake"
-
-    def __init__(self, head="modulation", length=LENGTH, spec=None, error=None, held=False, name="fake", shift=0):
-        self.name, self.shift = name, shift
-        self.spec = spec or WindowSpec(length=length, hop=length)
-        self.heads = {head: HeadSpec(head, "classification", LABELS)}
-        self.error = error
-        self.windows, self.rates = [], []
-        self.entered, self.open = threading.Event(), threading.Event()
-        if not held:
-            self.open.set()
-
-    def infer(self, windows, rates_hz):
-        self.entered.set()
-        self.open.wait(PATIENCE_S)
-        if self.error is not None:
-            raise self.error
-        self.windows.append(windows.copy())
-        self.rates.append(rates_hz.copy())
-        answers = np.full((len(windows), len(LABELS)), 0.05, np.float32)
-        answers[np.arange(len(windows)), [(class_of(window) + self.shift) % len(LABELS) for window in windows]] = 0.8
-        return {head: answers for head in self.heads}
-
-
-def class_of(window):
-    return int(round(float(np.mean(np.abs(window))))) % len(LABELS)
-
-
-def known(windows, seed=7):
-    """A stream of windows of constant magnitude 1 to 4 and random phase."""
-    rng = np.random.default_rng(seed)
-    magnitudes = np.repeat(rng.integers(1, 5, windows), LENGTH)
-    phases = rng.uniform(-np.pi, np.pi, windows * LENGTH)
-    return (magnitudes * np.exp(1j * phases)).astype(np.complex64)
-
-
-def make_tag(offset, key, value):
-    tag = gr.tag_t()
-    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern("source")
-    return tag
-
-
-def until(condition):
-    """Wait for a condition; give up after a time that only a fault takes."""
-    deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("the condition was never met")
-        pause.wait(0.001)
-
-
-def workers():
-    return [thread for thread in threading.enumerate() if thread.name == "emind-worker"]
-
-
-class Chain:
-    """source -> windowing -> inference -> overlap_add -> sink, with the detections kept."""
-
-    def __init__(self, samples, engine, hop=LENGTH, stream_tags=(), length=LENGTH, repeat=False, **options):
-        self.tb = gr.top_block()
-        self.source = blocks.vector_source_c(samples.tolist(), repeat, 1, list(stream_tags))
-        self.windowing = windowing(length, hop)
-        self.inference = inference(length=length, engine=engine, **options)
-        self.overlap_add = overlap_add(length, hop)
-        self.sink = blocks.vector_sink_c()
-        self.messages, self.reports = blocks.message_debug(), blocks.message_debug()
-        self.tb.connect(self.source, self.windowing, self.inference, self.overlap_add, self.sink)
-        self.tb.msg_connect(self.inference, "detections", self.messages, "store")
-        self.tb.msg_connect(self.inference, "statistics", self.reports, "store")
-
-    def run(self):
-        self.tb.run()
-        return self
-
-    @property
-    def out(self):
-        return np.array(self.sink.data(), np.complex64)
-
-    def tags(self, key="emind_modulation"):
-        """(offset, value) of the tags with this key, by offset."""
-        found = [(tag.offset, pmt.to_python(tag.value)) for tag in self.sink.tags() if str(tag.key) == key]
-        return sorted(found, key=lambda item: item[0])
-
-    def detections(self):
-        messages = [self.messages.get_message(n) for n in range(self.messages.num_messages())]
-        return [pmt.to_python(pmt.car(message)) for message in messages]
-
-
-class qa_inference(gr_unittest.TestCase):
-    def tearDown(self):
-        self.assertEqual(workers(), [])  # every worker thread ends with its block
-
-    def assert_adds_up(self, counts):
-        parts = counts["windows_inferred"] + counts["windows_skipped"] + counts["windows_gated"]
-        self.assertEqual(counts["windows_seen"], parts)
-
+class qa_inference(AccountedFor):
     def test_each_tag_lies_on_its_windows_first_sample_for_any_hop(self):
         samples = known(100)
         own = [make_tag(at, "mark", pmt.from_long(at)) for at in (0, 1, 63, 64, 999, 3000)]
@@ -234,230 +133,6 @@ class qa_inference(gr_unittest.TestCase):
         lengths = [(at, value["length"]) for at, value in chain.tags()]
         self.assertEqual(lengths, [(0, 64), (64, 36), (100, 64), (164, 64)])
         self.assertEqual([d["sample_count"] for d in chain.detections()], [64, 36, 64, 64])
-
-    def test_lossless_answers_every_window_however_slow_the_engine(self):
-        samples = known(600)
-        engine = FakeEngine(held=True)
-        chain = Chain(samples, engine, batch=4, hold=16)
-        chain.tb.start()
-        self.assertTrue(engine.entered.wait(PATIENCE_S))
-        until(lambda: chain.inference.statistics()["queue_depth"] == 16)  # the ring is full, the stream waits
-        self.assertEqual(chain.inference.nitems_written(0), 0)
-        engine.open.set()
-        chain.tb.wait()
-        counts = chain.inference.statistics()
-        self.assertEqual((counts["windows_seen"], counts["windows_inferred"]), (600, 600))
-        self.assertEqual(len(chain.tags()), 600)
-        np.testing.assert_array_equal(chain.out, samples)
-
-    def test_realtime_passes_every_sample_untagged_when_the_engine_does_not_answer(self):
-        samples = known(1000)
-        own = [make_tag(at, "mark", pmt.from_long(at)) for at in (0, 77, 30_000)]
-        engine = FakeEngine(held=True)
-        chain = Chain(samples, engine, stream_tags=own, policy="realtime", batch=4, hold=16)
-        chain.tb.start()
-        self.assertTrue(engine.entered.wait(PATIENCE_S))
-        until(lambda: chain.overlap_add.nitems_written(0) == len(samples))  # the engine still has its first batch
-        engine.open.set()
-        chain.tb.wait()
-        np.testing.assert_array_equal(chain.out, samples)
-        self.assertEqual(chain.tags(), [])
-        self.assertEqual(chain.detections(), [])
-        self.assertEqual(chain.tags("mark"), [(0, 0), (77, 77), (30_000, 30_000)])
-        counts = chain.inference.statistics()
-        self.assertEqual((counts["windows_seen"], counts["windows_skipped"]), (1000, 1000))
-        self.assertEqual(counts["windows_inferred"], 0)
-
-    def test_realtime_tags_what_is_answered_in_time_and_counts_the_rest(self):
-        samples = known(5000)
-        chain = Chain(samples, FakeEngine(), policy="realtime").run()
-        counts = chain.inference.statistics()
-        self.assert_adds_up(counts)
-        self.assertEqual(counts["windows_seen"], 5000)
-        tags = chain.tags()
-        self.assertEqual(len(tags), counts["windows_inferred"])
-        for offset, value in tags:
-            self.assertEqual(value["label"], LABELS[class_of(samples[offset : offset + LENGTH])])
-        np.testing.assert_array_equal(chain.out, samples)
-
-    def test_an_engine_that_raises_ends_a_lossless_flowgraph(self):
-        engine = FakeEngine(error=RuntimeError("out of order"))
-        chain = Chain(known(10), engine, repeat=True).run()  # would never end by itself
-        self.assertIs(chain.inference.error(), engine.error)
-        self.assertEqual(chain.tags(), [])
-        self.assert_adds_up(chain.inference.statistics())
-
-    def test_an_engine_that_raises_leaves_a_realtime_stream_running_without_answers(self):
-        samples = known(500)
-        engine = FakeEngine(error=RuntimeError("out of order"))
-        chain = Chain(samples, engine, policy="realtime").run()
-        np.testing.assert_array_equal(chain.out, samples)
-        self.assertEqual(chain.tags(), [])
-        self.assertIs(chain.inference.error(), engine.error)
-        self.assertEqual(chain.inference.statistics()["windows_skipped"], 500)
-
-    def test_an_engine_that_leaves_windows_out_is_an_error_and_not_a_shift(self):
-        engine = FakeEngine()
-        engine.infer = lambda windows, rates: {"modulation": np.zeros((len(windows) - 1, len(LABELS)), np.float32)}
-        chain = Chain(known(10), engine).run()
-        self.assertIsInstance(chain.inference.error(), ValueError)
-
-    def test_stop_while_the_ring_is_full_ends_everything(self):
-        for policy in ("lossless", "realtime"):
-            engine = FakeEngine(held=True)
-            chain = Chain(known(10), engine, repeat=True, policy=policy, batch=2, hold=8)
-            chain.tb.start()
-            self.assertTrue(engine.entered.wait(PATIENCE_S))
-            until(lambda: chain.inference.statistics()["queue_depth"] >= 2)
-            chain.tb.stop()
-            engine.open.set()
-            chain.tb.wait()
-            self.assert_adds_up(chain.inference.statistics())
-            self.assertEqual(workers(), [])
-
-    def change(self, chain, engines, weights):
-        """Let the block load one of these engines, or raise one of these errors, under that name."""
-
-        def load(name):
-            if isinstance(engines[name], Exception):
-                raise engines[name]
-            if engines[name].spec.length != LENGTH:
-                raise EMindError(f"weights {name} are for windows of {engines[name].spec.length} samples")
-            return engines[name]
-
-        chain.inference._changer._load = load
-        chain.inference.set_weights(weights)
-        self.assertTrue(chain.inference._changer.wait(PATIENCE_S))
-
-    def test_weights_change_between_two_batches_and_each_answer_is_of_one_engine(self):
-        samples = known(2000)
-        for policy in ("lossless", "realtime"):
-            old, new = FakeEngine("modulation", held=True), FakeEngine("radar", name="new", shift=1)
-            chain = Chain(samples, old, policy=policy, batch=4, hold=16)
-            chain.tb.start()
-            self.assertTrue(old.entered.wait(PATIENCE_S))  # a batch is with the old one
-            self.change(chain, {"new": new}, "new")
-            old.open.set()
-            chain.tb.wait()
-            np.testing.assert_array_equal(chain.out, samples)  # no sample lost
-            counts = chain.inference.statistics()
-            self.assert_adds_up(counts)
-            before, after = chain.tags("emind_modulation"), chain.tags("emind_radar")
-            self.assertEqual(len(before) + len(after), counts["windows_inferred"])
-            for tags, shift in ((before, 0), (after, 1)):
-                for offset, value in tags:
-                    content = class_of(samples[offset : offset + LENGTH])
-                    self.assertEqual(value["label"], LABELS[(content + shift) % len(LABELS)])
-            if policy == "lossless":
-                self.assertEqual(counts["windows_inferred"], 2000)
-                self.assertEqual(len(before), 4)  # the batch that the old one had, and no more
-                self.assertLess(before[-1][0], after[0][0])
-            self.assertEqual(counts["weights"], "new")
-            self.assertIsNone(chain.inference.error())
-
-    def test_weights_that_are_refused_leave_the_old_ones_running(self):
-        samples = known(600)
-        for fault, said in (
-            (EMindError("weights bad: not a whole safetensors file"), "not a whole safetensors file"),
-            (RuntimeError("out of memory"), "RuntimeError: out of memory"),
-            (FakeEngine(length=2 * LENGTH), f"windows of {2 * LENGTH}"),
-        ):
-            old = FakeEngine(held=True)
-            chain = Chain(samples, old, batch=4)
-            chain.tb.start()
-            self.assertTrue(old.entered.wait(PATIENCE_S))
-            self.change(chain, {"bad": fault}, "bad")
-            self.assertIn(said, chain.inference.statistics()["weights_error"])
-            old.open.set()
-            chain.tb.wait()
-            counts = chain.inference.statistics()
-            self.assertEqual((counts["windows_inferred"], counts["weights"]), (600, "fake"))
-            self.assertEqual(len(chain.tags()), 600)
-
-    def test_good_weights_after_bad_ones_clear_the_error_and_a_restart_keeps_them(self):
-        samples = known(50)
-        chain = Chain(samples, FakeEngine())
-        engines = {"bad": EMindError("weights bad: damaged"), "new": FakeEngine(name="new", shift=1)}
-        self.change(chain, engines, "bad")
-        self.assertIn("weights_error", chain.inference.statistics())
-        self.change(chain, engines, "new")
-        self.assertNotIn("weights_error", chain.inference.statistics())
-        chain.run()
-        expected = [LABELS[(class_of(samples[at : at + LENGTH]) + 1) % len(LABELS)] for at, _ in chain.tags()]
-        self.assertEqual([value["label"] for _, value in chain.tags()], expected)
-
-    def test_a_message_changes_the_weights_in_any_of_its_forms(self):
-        key, path = pmt.intern("weights"), pmt.intern("new")
-        for message in (path, pmt.cons(key, path), pmt.dict_add(pmt.make_dict(), key, path)):
-            block = inference(length=LENGTH, engine=FakeEngine())
-            block._changer._load = lambda name: FakeEngine(name=name)
-            block._on_weights(message)
-            self.assertTrue(block._changer.wait(PATIENCE_S))
-            self.assertEqual(block.statistics()["weights"], "new")
-        block._on_weights(pmt.from_long(7))
-        self.assertEqual(block.statistics()["weights"], "new")
-
-    def test_new_weights_that_raise_end_or_pass_as_any_engine(self):
-        samples = known(300)
-        old, broken = FakeEngine(held=True), FakeEngine(name="broken", error=RuntimeError("out of order"))
-        chain = Chain(samples, old, policy="realtime", batch=4)
-        chain.tb.start()
-        self.assertTrue(old.entered.wait(PATIENCE_S))
-        self.change(chain, {"broken": broken}, "broken")
-        old.open.set()
-        chain.tb.wait()
-        np.testing.assert_array_equal(chain.out, samples)
-        self.assert_adds_up(chain.inference.statistics())
-
-    def test_start_after_stop_begins_anew(self):
-        samples = known(50)
-        tags = [make_tag(0, "rx_freq", pmt.from_double(1.0)), make_tag(1000, "rx_freq", pmt.from_double(2.0))]
-        chain = Chain(samples, FakeEngine(), stream_tags=tags, hop=32)
-        seen = []
-        for _ in range(2):
-            chain.source.rewind()
-            chain.source.set_data(samples.tolist(), tags)
-            chain.sink.reset()
-            chain.run()
-            seen.append((chain.tags(), chain.inference.statistics()["windows_seen"], chain.windowing.gaps()))
-            np.testing.assert_allclose(chain.out, samples[: len(chain.out)], rtol=0, atol=5e-6)
-        self.assertEqual(seen[0], seen[1])
-        self.assertGreater(len(seen[0][0]), 90)
-
-    def test_two_inference_blocks_work_one_behind_the_other(self):
-        samples = known(200)
-        tb = gr.top_block()
-        source, cutter = blocks.vector_source_c(samples.tolist()), windowing(LENGTH, 32)
-        first = inference(length=LENGTH, engine=FakeEngine("modulation"))
-        second = inference(length=LENGTH, engine=FakeEngine("radar"))
-        adder, sink = overlap_add(LENGTH, 32), blocks.vector_sink_c()
-        tb.connect(source, cutter, first, second, adder, sink)
-        tb.run()
-        keys = [str(tag.key) for tag in sink.tags()]
-        count = (len(samples) - LENGTH) // 32 + 1
-        self.assertEqual((keys.count("emind_modulation"), keys.count("emind_radar")), (count, count))
-        by_key = [
-            [(tag.offset, pmt.to_python(tag.value)["label"]) for tag in sink.tags() if str(tag.key) == key]
-            for key in ("emind_modulation", "emind_radar")
-        ]
-        self.assertEqual(sorted(by_key[0]), sorted(by_key[1]))
-
-    def test_two_chains_in_one_flowgraph_keep_their_windows_apart(self):
-        one, other = known(150, seed=1), known(150, seed=2)
-        tb = gr.top_block()
-        kept = []
-        for samples in (one, other):
-            parts = [
-                blocks.vector_source_c(samples.tolist()), windowing(LENGTH, LENGTH),
-                inference(length=LENGTH, engine=FakeEngine()), overlap_add(LENGTH, LENGTH), blocks.vector_sink_c(),
-            ]  # fmt: skip
-            tb.connect(*parts)
-            kept.append(parts)
-        tb.run()
-        for samples, parts in zip((one, other), kept):
-            found = sorted((tag.offset, pmt.to_python(tag.value)["label"]) for tag in parts[-1].tags())
-            starts = range(0, len(samples), LENGTH)
-            self.assertEqual(found, [(at, LABELS[class_of(samples[at : at + LENGTH])]) for at in starts])
 
     def test_a_window_larger_than_a_default_buffer_does_not_freeze(self):
         length = 100_000

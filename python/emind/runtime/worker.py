@@ -171,6 +171,7 @@ class Worker:
         with self._changed:
             self._engine += 1
             self._engines[self._engine] = engine
+            self._errors_in_a_row, self._resume_at = 0, -math.inf  # what the old one did says nothing of this one
 
     def room(self) -> int:
         """Windows that can be submitted now; 0 after an error, for as long as it lasts, or once stopped."""
