@@ -20,7 +20,7 @@ from .finetune import FAMILY_OF_LABEL, TEST_SEED, VALIDATION_SEED, family_scores
 from .measures import expected_calibration_error
 
 SNR_STEP_DB = 4.0
-TEMPERATURES = 0.05, 20.0  # without bounds, answers that are all right, or no better than chance, drive it to 0 or to 1e9
+TEMPERATURES = 0.05, 20.0  # unbounded, answers that are all right, or no better than chance, drive it to 0 or to 1e9
 
 
 def temperature_of(logits_NC: Tensor, label_N: Tensor) -> float:

@@ -19,7 +19,8 @@ def add_arguments(e: argparse.ArgumentParser) -> None:
     e.epilog = "example: emind-train evaluate emind-nano --windows 2000 --out report"
     e.add_argument("weights", help="released name or path of a weights file")
     e.add_argument("--heads", nargs="+", default=[], metavar="HEAD", help="measure these only")
-    e.add_argument("--windows", type=int, default=0, metavar="N", help="at most so many test windows a head; default all")
+    e.add_argument("--windows", type=int, default=0, metavar="N", help="at most so many test windows a head; default "
+                   "all")
     e.add_argument("--data", nargs="+", type=Path, default=[], metavar="FILE", help="SET-test.parquet, or folders of "
                    "them; default: the sets are drawn again")
     e.add_argument("--runs", type=Path, default=Path("runs"), help="folder in which drawn sets lie, or are put")

@@ -201,7 +201,9 @@ def _test_part(head: Head, asked: Asked) -> _Part | str:
     about["same_files"] = set(about["files"].values()) == set(about["trained_files"].values())
 
     def train() -> Examples:
-        return opened_part(parts[PARTS[0]], head.task, label, head.classes, replace(table, length=head.length))
+        whole = opened_part(parts[PARTS[0]], head.task, label, head.classes, replace(table, length=head.length))
+        few = head.training.get("per_class")
+        return whole.few(few, config.run.seed) if few else whole.at_most(config.data.train_examples, config.run.seed)
 
     return _Part(test.in_order, about, test, train if parts.get(PARTS[0]) else None)
 
@@ -262,7 +264,8 @@ def _measured(model: MultiHead, head: Head, part: _Part, asked: Asked) -> Measur
                              stored_targets(part.test))
         extra = {}
     if asked.baselines and has_baselines(head.task) and part.train is not None:
-        figures["baselines"] = baseline_figures(head.task, part.train(), part.test, found.batch)
+        with torch.enable_grad():
+            figures["baselines"] = baseline_figures(head.task, part.train(), part.test, found.batch)
     return Measured(head, found, np.concatenate(features), figures, _details(head, found) | extra, part.about)
 
 
@@ -300,8 +303,8 @@ def reliability(confidence_N: np.ndarray, right_N: np.ndarray) -> list[dict]:
 
 def _curves(head: Head, found: Answers) -> dict:
     """Detections over false alarms: of all anomalies, of each class, at each SNR and ISR."""
-    score, label, batch = detection_score(found, head.task, head.classes, head.calibration), found.batch.label_B, found.batch
-    label = label.numpy()
+    score, batch = detection_score(found, head.task, head.classes, head.calibration), found.batch
+    label = batch.label_B.numpy()
     normal = label == head.classes.index(head.task.normal)
     groups = {"all": ~normal}
     if len(head.classes) > 2:
@@ -352,8 +355,8 @@ def _shown_to_each_other(model: MultiHead, out: Evaluation) -> None:
 
 
 def _of_modulations(one: Measured, other: Measured) -> bool:
-    """A head of all modulations knows what communications are made of: their windows are no strangers to it."""
-    return one.head.name == HEAD and not other.head.task.roles and other.head.task.name not in ("radar",)
+    """A head of all modulations knows what communications are made of: only radar is strange to it."""
+    return one.head.name == HEAD and other.head.name not in ("radar", "separation")
 
 
 def _from_pooled(model: MultiHead, head: Head, pooled_BF: torch.Tensor) -> torch.Tensor:

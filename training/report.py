@@ -37,7 +37,7 @@ def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
     title = f"Evaluation of {report['weights']['name']}"
     parts = ["<!doctype html><html lang='en'><head><meta charset='utf-8'>",
              f"<title>{_e(title)}</title><style>{STYLE}</style></head><body><h1>{_e(title)}</h1>",
-             "<nav><ul>" + "".join(f"<li><a href='#{key}'>{_e(name)}</a></li>" for key, name in sections) + "</ul></nav>",
+             "<nav><ul>", *(f"<li><a href='#{key}'>{_e(name)}</a></li>" for key, name in sections), "</ul></nav>",
              "<h2 id='summary'>Summary</h2>", _table(report["tables"]["summary"]),
              *(f"<p class='bad'>{_e(line)}</p>" for line in report["warnings"]), _pictures(pictures.get("", [])),
              "<h2 id='run'>What was run</h2>", _table(_run(report)), f"<pre>{_e(report['command'])}</pre>"]
@@ -66,8 +66,8 @@ def _run(report: dict) -> dict:
 def _about(head: dict) -> list[str]:
     trained = head["trained"]
     start = f"from {trained['init']}" if trained["init"] else "from random weights"
-    words = [f"Trained {start}, track {trained['track']}, {trained['examples']:,} windows in {trained['steps']:,} steps, "
-             f"seed {trained['seed']}, code {trained['code']}, {trained['seconds'] / 60:.0f} minutes of the run."]
+    words = [f"Trained {start}, track {trained['track']}, {trained['examples']:,} windows in {trained['steps']:,} "
+             f"steps, seed {trained['seed']}, code {trained['code']}, {trained['seconds'] / 60:.0f} minutes of the run."]
     if head["measured"]:
         if head["differs"] is None:
             words.append("Measured anew on part of the test windows." if head["bounded"] else
@@ -106,7 +106,8 @@ def _table(one: dict) -> str:
     title = f"<h3>{_e(one['title'])}</h3>" if one["title"] else ""
     notes = "".join(f"<p class='note'>{_e(note)}</p>" for note in one["notes"])
     width = len(one["head"])
-    pieces = [range(1, width)] if width <= WIDE else [range(at, min(at + PIECE, width)) for at in range(1, width, PIECE)]
+    each = width if width <= WIDE else PIECE
+    pieces = [range(at, min(at + each, width)) for at in range(1, width, each)]
     return title + "".join(_piece(one, columns) for columns in pieces) + notes
 
 

@@ -169,7 +169,8 @@ def pretraining_of(path: Path, header: dict, given: Path | None) -> dict | None:
     started from, known by its hash. Of a run's folder the probe alone."""
     if given is not None and given.is_dir():
         lines = read_log(given / LOG)
-        probes = [{k: line[k] for k in ("step", "signals", "accuracy")} for line in lines if line.get("kind") == "probe"]
+        found = [line for line in lines if line.get("kind") == "probe"]
+        probes = [{key: line[key] for key in ("step", "signals", "accuracy")} for line in found]
         if not probes:
             raise EMindError(f"--pretraining {given}: its {LOG} tells of no probe")
         return {"name": given.name, "probes": probes, "probe_set": None, "fewshot": None}

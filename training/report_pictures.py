@@ -154,7 +154,8 @@ def errors_by_snr(rows: list[dict], units: dict[str, str], title: str) -> bytes:
 def denoising_by_snr(rows: list[dict], title: str) -> bytes:
     """SNR of output and input over the label, as stored and with the carrier offset fitted."""
     figure, panels = _figure(8.4, 3.4, 1, 2, sharey=True)
-    for axes, prefix, name in zip(panels, ("", "fitted_"), ("against the target", "offset and gain fitted"), strict=True):
+    titles = ("", "against the target"), ("fitted_", "offset and gain fitted")
+    for axes, (prefix, name) in zip(panels, titles, strict=True):
         snr = [r["snr_db"] for r in rows]
         axes.plot(snr, [r[f"{prefix}input_snr_db"] for r in rows], "s--", markersize=4, label="untouched input")
         axes.plot(snr, [r[f"{prefix}output_snr_db"] for r in rows], "o-", markersize=4, label="output")

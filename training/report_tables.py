@@ -213,8 +213,8 @@ def unknown(figures: dict) -> dict:
              for name, one in figures.get("foreign", {}).items()]
     return table(f"The answer unknown, below an energy of {figures['threshold']:.3f}",
                  ["shown", "windows", "share called unknown", "AUC against its own"], rows,
-                 ["The threshold was set on validation. AUC: how well the energy alone tells strange windows from known "
-                  "ones."])
+                 ["The threshold was set on validation. AUC: how well the energy alone tells strange windows from "
+                  "known ones. Sets may have windows in common in kind, as noise."])
 
 
 def summary(report: dict) -> dict:

@@ -36,8 +36,8 @@ def baseline_figures(task: Task, train: Examples, test: Examples, batch: TaskBat
     place = train.classes.index(task.normal)
     normal = np.flatnonzero(train.label == place)
     if not len(normal):
-        raise EMindError(f"{task.name}: the training part has no window of the class {task.normal}, which the baselines "
-                         "rest on")
+        raise EMindError(f"{task.name}: the training part has no window of the class {task.normal}, which the "
+                         "baselines rest on")
     scores = _autoencoder(train, normal, test, seed) if task.kind == ANOMALY else _energy(train, normal, test, seed)
     return {name: clean({"training_windows": count} | detection_figures(score, task, train.classes, batch))
             for name, (count, score) in scores.items()}

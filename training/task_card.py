@@ -54,8 +54,7 @@ def card(name: str, header: dict, pictures: set[str]) -> str:
     architecture = ", ".join(f"{key} {value}" for key, value in header["architecture"].items())
     lines = [
         f"# {name}", "",
-        f"EMind encoder with {len(heads)} head{'s' * (len(heads) > 1)}: " + ", ".join(f"`{one}`" for one in heads) + ".",
-        "",
+        f"EMind encoder with {len(heads)} head{'s' * (len(heads) > 1)}: {', '.join(f'`{one}`' for one in heads)}.", "",
         f"- Architecture: {architecture}; {training['parameters']:,} parameters.",
         f"- Window: {window['length']} samples, hop {window['hop']}, normalised by `{window['normalisation']}`; sample "
         f"rates {window['rate_min_hz']:g} to {window['rate_max_hz']:g} Hz.",
@@ -92,12 +91,12 @@ def _head(head: Head, name: str, pictures: set[str]) -> list[str]:
     trained = trained_how(head)
     parts = ", ".join(f"{count:,} for {part}" for part, count in trained["parts"].items() if count)
     drawn = trained["drawn"]
-    origin = (f"drawn: {drawn['items']:,} items, seed {drawn['seed']}, split {drawn['split']}" if isinstance(drawn, dict)
-              else "drawn while training" if drawn else "files that were given")
+    origin = (f"drawn: {drawn['items']:,} items, seed {drawn['seed']}, split {drawn['split']}"
+              if isinstance(drawn, dict) else "drawn while training" if drawn else "files that were given")
     lines = [f"## {head.name}", "",
              f"- Set: {head.set}, {origin}" + (f"; {parts}" if parts else "") + f"; {trained['examples']:,} windows "
-             "were shown in training. No recording was trained on.",
-             f"- Track: {trained['track']}" + (f", {trained['per_class']} a class" if trained["per_class"] else "") + "."]
+             "were shown in training." + (" No recording was trained on." if drawn else ""),
+             f"- Track: {trained['track']}{', %d a class' % trained['per_class'] if trained['per_class'] else ''}."]
     lines += [f"- Classes: {', '.join(head.spec.labels)}."] if head.spec.labels and len(head.spec.labels) <= 32 else (
         [f"- Classes: {len(head.spec.labels)}."] if head.spec.labels else [])
     lines.append("- Calibration: " + _calibration(head))
@@ -119,7 +118,7 @@ def _calibration(head: Head) -> str:
         return "the threshold lies where the asked share of normal validation windows is called anomalous."
     if "temperature" in calibration:
         note = temperature_note(calibration["temperature"])
-        words.append(f"temperature {calibration['temperature']:.3f}, fitted on validation" + (f" ({note})" if note else ""))
+        words.append(f"temperature {calibration['temperature']:.3f}, fitted on validation{f' ({note})' if note else ''}")
     if "expected_calibration_error" in head.figures:
         words.append(f"expected calibration error {head.figures['expected_calibration_error']:.3f}")
     if "unknown" in calibration:
