@@ -200,6 +200,7 @@ class paced_chain(gr.top_block):
         self.consumer = None if consumer_s is None else slow_consumer(consumer_s)
         if self.consumer is not None:
             self.msg_connect(self.inference, tags.PORT_DETECTIONS, self.consumer, tags.PORT_DETECTIONS)
+            self.inference.watch_detections(self.consumer)
 
     def run_to_end(self, each: Callable[[], None] | None = None, every_s: float = 1.0) -> dict:
         """Run it, ``each`` called every so often, and return :meth:`figures`. EMindError when the engine failed."""

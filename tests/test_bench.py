@@ -120,6 +120,13 @@ def test_growth_counts_from_the_end_of_the_warm_up():
     assert soak.grown(trace, 60) == 15 and soak.grown(trace, 0) == 225 and soak.grown(trace, 500) == 0
 
 
+def test_a_soak_passes_only_when_nothing_grew_and_all_is_accounted_for():
+    good = {"accounted": True, "results_lost": 0}
+    assert soak.passes(20.0, 1024, good)
+    assert not soak.passes(20.1, 0, good) and not soak.passes(0.0, 1025, good)
+    assert not soak.passes(0.0, 0, {**good, "accounted": False}) and not soak.passes(0, 0, {**good, "results_lost": 1})
+
+
 def test_bench_stream_says_whether_each_demand_was_met(emind, small_weights):
     done = emind("bench", "stream", "--weights", small_weights, "--share", "0.3", "--policy", "lossless",
                  "--seconds", "0.2", "--backend", "torch", "--threads", "1")
