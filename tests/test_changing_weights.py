@@ -64,3 +64,20 @@ def test_a_file_that_was_refused_may_be_asked_for_again_once_it_is_mended(block,
     assert "no such file" in change(block, path)["weights_error"]
     save(path, ("BPSK", "QPSK", "8PSK"))
     assert change(block, path)["weights"] == "later"
+
+
+def test_a_file_that_is_overwritten_while_its_weights_are_in_force_changes_no_answer(block, tmp_path):
+    path = save(tmp_path / "kept.safetensors", ("BPSK", "QPSK", "8PSK"))
+    size = path.stat().st_size
+    change(block, path)
+    windows = np.exp(2j * np.pi * np.outer(np.arange(1, 4), np.arange(LENGTH)) / 37).astype(np.complex64)
+    before = block._engine.infer(windows, np.full(3, np.nan))
+    for damage in (lambda file: file.write(b"\xff" * size), lambda file: file.truncate(10)):
+        with path.open("r+b") as file:  # in place: a file that was mapped would change under the engine
+            damage(file)
+        after = block._engine.infer(windows, np.full(3, np.nan))
+        for head, rows in before.items():
+            np.testing.assert_array_equal(after[head], rows)
+    path.rename(tmp_path / "damaged.safetensors")
+    found = change(block, tmp_path / "damaged.safetensors")
+    assert found["weights"] == "kept" and "not a whole safetensors file" in found["weights_error"]
