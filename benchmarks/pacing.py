@@ -24,11 +24,13 @@ from emind.contract.errors import EMindError
 from emind.dsp.framing import Anchor, StreamState, anchor_from_fields
 from emind.inference import inference
 from emind.overlap_add import overlap_add
+from emind.runtime.statistics import Reservoir
 from emind.windowing import windowing
 from gnuradio import blocks, gr
 
 STALL_S = 0.1  # a stream that waits longer than this stalls
 BUFFER_S = 0.5  # what the receiver itself can hold
+KEPT = 1 << 16  # latencies
 CHUNK_S = 0.001  # samples are handed on in pieces of at least so much
 
 _RX_TIME, _RX_RATE = pmt.intern(tags.RX_TIME), pmt.intern(tags.RX_RATE)
@@ -112,23 +114,30 @@ class paced_source(gr.sync_block):
 class tag_watch(gr.sync_block):
     """Takes down when each window's tag came, against the source's clock.
 
-    Input: vectors of ``length`` samples with the tags of the inference block. ``latency_s``: newest last.
+    Input: vectors of ``length`` samples with the tags of the inference block. ``tags`` is how many came, ``latency_ms``
+    holds the newest KEPT of them: what grows with the length of a run would look like a leak in a soak.
     """
 
     def __init__(self, length: int, key: str, source: paced_source) -> None:
         gr.sync_block.__init__(self, "tag_watch", [(np.complex64, length)], None)
-        self.latency_s: list[float] = []
+        self.tags, self.largest_ms = 0, math.nan
+        self.latency_ms = Reservoir(KEPT)
         self._length, self._key, self._source = length, pmt.intern(key), source
         self._anchor = Anchor(0, 0, length, length, StreamState())
 
     def work(self, input_items, output_items):
         count, now = len(input_items[0]), time.monotonic()
+        came = []
         for tag in sorted(self.get_tags_in_window(0, 0, count), key=_place):
             if pmt.eq(tag.key, _WINDOW):
                 self._anchor = anchor_from_fields(tag.offset, pmt.to_python(tag.value))
             elif pmt.eq(tag.key, self._key):
                 last = self._anchor.start_of(tag.offset) + self._length - 1
-                self.latency_s.append(now - self._source.due_at(last))
+                came.append(1e3 * (now - self._source.due_at(last)))
+        if came:
+            self.tags += len(came)
+            self.largest_ms = max(came) if math.isnan(self.largest_ms) else max(self.largest_ms, *came)
+            self.latency_ms.add(np.array(came))
         return count
 
 
@@ -229,8 +238,7 @@ class paced_chain(gr.top_block):
         counts, load, source = self.inference.statistics(), self.load, self.source
         seen, inferred = counts["windows_seen"], counts["windows_inferred"]
         accounted = inferred + counts["windows_skipped"] + counts["windows_gated"]
-        milliseconds = 1e3 * np.array(self.watch.latency_s or [math.nan])
-        median, tail = np.percentile(milliseconds, [50, 99])
+        median, tail = self.watch.latency_ms.percentiles(50, 99)
         return {
             "rate": load.rate, "seconds": load.seconds, "hop": load.hop, "policy": load.policy,
             "samples_due": source.count, "samples_sent": source.sent, "samples_lost": source.lost,
@@ -239,7 +247,7 @@ class paced_chain(gr.top_block):
             "longest_wait_ms": round(1e3 * source.longest_wait_s, 2), "stalls": source.stalls,
             **{key: value for key, value in counts.items() if key.startswith("windows_")},
             "accounted": seen == accounted, "coverage": round(inferred / max(1, seen), 4),
-            "results_lost": inferred - len(self.watch.latency_s),
+            "results_lost": inferred - self.watch.tags,
             "latency_ms_p50": round(float(median), 2), "latency_ms_p99": round(float(tail), 2),
-            "latency_ms_max": round(float(milliseconds.max()), 2),
+            "latency_ms_max": round(self.watch.largest_ms, 2),
         }  # fmt: skip
