@@ -19,7 +19,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--set", nargs="+", default=["EM-Infer-Comm"], metavar="SET", dest="sets",
                    help="sets to draw windows of (default EM-Infer-Comm)")
     p.add_argument("--recordings", nargs="+", type=Path, default=[], metavar="FILE",
-                   help="SigMF recordings instead, each of them a class: the first half is enrolled from, the second asked")
+                   help="SigMF recordings instead, each of them a class: the first half is enrolled, the second asked")
     p.add_argument("--label", metavar="COLUMN", help="classes by this column")
     p.add_argument("--ways", type=int, default=5)
     p.add_argument("--shots", type=int, default=5)
@@ -87,7 +87,7 @@ def lines(found: dict) -> list[str]:
         return f"{figure['mean']:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
 
     out = [f"{found['set']}: {found['ways']}-way {found['shots']}-shot of {len(found['classes'])} classes, "
-           f"{found['episodes']} episodes" + ("" if found["left_out"] in (True, None) else "; THE WEIGHTS SAW THIS SET"),
+           f"{found['episodes']} episodes" + ("" if found["left_out"] in (True, None) else "; SEEN IN TRAINING"),
            f"  above 0 dB, among the enrolled     {share(found['accuracy'])}",
            f"  the same, {found['several']} windows together      {share(found['accuracy_several'])}",
            f"  above 0 dB, in the head they joined {share(found['in_the_head'])}",

@@ -1,4 +1,4 @@
-"""`emind enrol`: adds a class to weights from a handful of recorded windows, or takes it away; says what it resembles."""
+"""`emind enrol`: adds a class to weights from a handful of recorded windows, or takes it away."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("windows")
     what.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE",
                       help="of a .parquet file only rows with this label; may be given again")
-    what.add_argument("--most", type=int, default=200, metavar="N", help="windows at most, spread evenly (default: 200)")
+    what.add_argument("--most", type=int, default=200, metavar="N", help="windows at most, spread out (default: 200)")
     what.add_argument("--format", metavar="NAME", help=f"sample format of a raw file: {', '.join(FORMATS)}")
     what.add_argument("--rate", type=float, metavar="HZ", help="sample rate, where the recording does not state it")
-    what.add_argument("--no-tune", action="store_true", help="take the samples as they are, as a live receiver does that "
-                      "is tuned to the signal already")
+    what.add_argument("--no-tune", action="store_true", help="take the samples as they are, as a receiver does "
+                      "that is tuned to the signal already")
     parser.add_argument("--backend", default="auto", metavar="NAME", help="what computes (default: auto)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

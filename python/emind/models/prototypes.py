@@ -23,18 +23,18 @@ import torch
 from torch import Tensor, nn
 
 ADAPTED = 0.6  # share of the enrolled windows' scatter in the covariance
-CHANGED = 0.003  # of the reference windows get another answer: below the 0.5 % that is promised, since they are a sample
+CHANGED = 0.003  # of the reference windows get another answer; below the 0.5 % promised: they are a sample
 FOLDS = 5  # parts of a class's windows that are judged by the others
 REACH = 1.3  # times the farthest enrolled window from its fellows, or
-ORDINARY = 0.99  # as far as this share of the reference windows from their centres: what lies farther is not of the class
+ORDINARY = 0.99  # as far as this share of the reference windows from their centres: beyond it is not of the class
 SHIFT = 9.0  # times the scatter of what must not count
 SURE = 4.0  # logit of an enrolled window in the middle of its class: a probability of 0.98
 NEVER = float("-inf")
 
 
 class PrototypeHead(nn.Module):
-    """Pooled features (B, F) to (B, C): in the column of the nearest enrolled class a logit, above zero where the window
-    is of that class; minus infinity in the others."""
+    """Pooled features (B, F) to (B, C): in the column of the nearest enrolled class a logit, above zero where the
+    window is of that class; minus infinity in the others."""
 
     def __init__(self, width: int, classes: int, centres: int, windows: int, references: int) -> None:
         super().__init__()

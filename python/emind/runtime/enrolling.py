@@ -34,11 +34,12 @@ _BATCH = 32
 class Report:
     """What is known of a class at its enrolment. Shares are 0 to 1, of windows.
 
-    ``recognised``: of the enrolled windows, each judged by the others. ``before``: what the head said of them until
-    now. ``resembles``: the known classes whose centres lie nearest, and how far from them the windows lie, as multiples
-    of the distance to their own centre: near 1 they can hardly be told apart. ``taken_for``: other enrolled classes that
-    windows of this one are nearer to, and ``takes``: whose windows are nearer to this one. ``changed``: of the reference windows of known classes those that an enrolled
-    class now takes (``taken_from``: by class, with this class alone counted).
+    ``recognised``: of the enrolled windows, each judged by a head made without it. ``before``: what the head said
+    of them until now. ``resembles``: the known classes whose centres lie nearest, and how far from them the windows
+    lie, as multiples of the distance to their own centre: near 1 they can hardly be told apart. ``taken_for``:
+    other enrolled classes that windows of this one are nearer to, and ``takes``: whose windows are nearer to this
+    one. ``changed``: of the reference windows of known classes those that an enrolled class now takes;
+    ``taken_from``: by class, those that this one takes.
     """
 
     name: str
@@ -79,8 +80,8 @@ class _Pass(nn.Module):
 def features_of(
     model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, backend: str = AUTO
 ) -> Tensor:
-    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown, as a back end that
-    answers live has them."""
+    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown, as the
+    back end that answers has them."""
     bare = MultiHead(model.encoder.config, {}).eval()
     bare.encoder = model.encoder
     bare.heads["features"], bare.specs["features"] = _Pass(), HeadSpec("features", CLASSIFICATION, ("features",))
@@ -210,8 +211,8 @@ def _report(
         {k: v for k, v in takes.items() if v}, taken_N.float().mean().item(),
         dict(sorted(taken_from.items(), key=lambda pair: -pair[1])))
     if report.recognised < 0.5:
-        report.remarks.append(f"too much like {title(nearest_known[0])}: of its own windows {report.recognised:.0%} would "
-                              "be recognised; more windows, or a purer recording, may help")
+        report.remarks.append(f"too much like {title(nearest_known[0])}: {report.recognised:.0%} of its own windows "
+                              "would be recognised; more windows, or a purer recording, may help")
     for other, share in (report.taken_for | report.takes).items():
         if share >= 0.2:
             report.remarks.append(f"hard to tell from {other}, which is enrolled too")

@@ -1,0 +1,264 @@
+"""Enrolled classes: old answers stay, new ones are known, the report is right, and all of it can be undone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from emind.contract.errors import EMindError  # noqa: E402
+from emind.contract.schema import Signal  # noqa: E402
+from emind.contract.window import PROTOTYPES, HeadSpec  # noqa: E402
+from emind.models.checkpoint import load_weights, save_weights  # noqa: E402
+from emind.models.prototypes import reference_head, with_windows  # noqa: E402
+from emind.runtime.engine import load_engine  # noqa: E402
+from emind.runtime.enrolling import base_name, features_of  # noqa: E402
+from emind.storage.parquet import Writer  # noqa: E402
+
+LENGTH = 1024
+FLOAT = ("--backend", "torch-float32")  # as the reference was made: twins differ by less than bfloat16 does
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal((count, LENGTH, 2)) @ [1, 1j]).astype(np.complex64)
+
+
+def known(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four kinds of windows that stand for known classes, and their numbers: noise, QPSK, two rates of 2ASK."""
+    rng = np.random.default_rng(seed)
+    kind, windows = rng.integers(0, 4, count), 0.2 * noise(count, seed + 1)
+    for row, which in enumerate(kind):
+        if which:
+            points = np.exp(0.5j * np.pi * rng.integers(0, 4, LENGTH)) if which == 1 else rng.integers(0, 2, LENGTH)
+            windows[row] += np.repeat(points, (8, 8, 32, 8)[which])[:LENGTH] if which != 3 else \
+                np.repeat(points, 64)[:LENGTH]
+    return windows, kind
+
+
+def chirps(count: int, seed: int, slope: float = 0.3) -> np.ndarray:
+    """A kind that nobody knows: sweeps."""
+    time = np.arange(LENGTH) % 256 / 256 - 0.5
+    return (np.exp(2j * np.pi * np.cumsum(slope * time)) + 0.2 * noise(count, seed)).astype(np.complex64)
+
+
+@pytest.fixture(scope="module")
+def weights(small_weights, tmp_path_factory) -> Path:
+    """The small untrained weights with a reference of the four known kinds."""
+    model, window, header = load_weights(small_weights)
+    windows, kind = known(900, 3)
+    features = features_of(model, window, header, windows, np.full(900, 1e6), "torch-float32")
+    made = reference_head(model.encoder.config.width, features, torch.from_numpy(kind), 500, 3)
+    spec = HeadSpec(base_name("modulation"), PROTOTYPES, (), centres=len(made.known_OF), extends="modulation",
+                    references=500)
+    model.specs[spec.name], model.heads[spec.name] = spec, made
+    header["training"]["reference"] = {"classes": ["noise", "QPSK", "OOK fast", "OOK slow"]}
+    path = tmp_path_factory.mktemp("enrol") / "base.safetensors"
+    save_weights(path, model, window, header["calibration"], header["training"], header["figures"])
+    return path
+
+
+def parquet(path: Path, windows: np.ndarray, **labels) -> Path:
+    with Writer(path, origin="test") as writer:
+        for window in windows:
+            writer.write(Signal(window, sampling_rate=1e6, **labels))
+    return path
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> Path:
+    return parquet(tmp_path_factory.mktemp("rows") / "chirp.parquet", chirps(8, 20), modulation="sweep")
+
+
+@pytest.fixture
+def enrolled(emind, weights, recording, tmp_path) -> tuple[Path, dict]:
+    out = tmp_path / "more.safetensors"
+    told = emind("enrol", "sweep", recording, "--weights", weights, "--out", out, "--json", "--backend",
+                 "torch-float32")
+    assert told.status == 0, told.err
+    return out, json.loads(told.out)
+
+
+def answers(path: Path, windows: np.ndarray, backend: str = "torch-float32"):
+    engine = load_engine(path, backend, 1)
+    rows = engine.infer(windows, np.full(len(windows), 1e6))
+    engine.close()
+    return engine.heads, rows
+
+
+def test_a_reference_alone_changes_nothing(small_weights, weights):
+    windows, _ = known(64, 9)
+    before, after = answers(small_weights, windows), answers(weights, windows)
+    assert before[0] == after[0]
+    assert np.array_equal(before[1]["modulation"], after[1]["modulation"])
+
+
+@pytest.mark.parametrize("backend", ["torch-float32", "openvino-float32"])
+def test_the_new_class_is_answered_and_old_answers_stay_to_the_bit(weights, enrolled, backend):
+    if backend.startswith("openvino"):
+        pytest.importorskip("openvino")
+    path, _ = enrolled
+    new, (old, _) = chirps(40, 77), known(1500, 55)
+    heads, rows = answers(path, new, backend)
+    labels = heads["modulation"].labels
+    assert labels[-1] == "sweep" and list(heads) == ["modulation"]
+    picked = rows["modulation"].argmax(axis=1)
+    assert np.mean(picked == len(labels) - 1) >= 0.9
+    assert rows["modulation"].sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    before, after = answers(weights, old, backend)[1]["modulation"], answers(path, old, backend)[1]["modulation"]
+    changed = after[:, :-1].argmax(axis=1) != before.argmax(axis=1)
+    changed |= after[:, -1] > 0
+    assert changed.mean() <= 0.005
+    assert np.array_equal(after[~changed][:, :-1], before[~changed])
+
+
+def test_the_report_names_what_it_would_be_confused_with(enrolled, weights, recording):
+    path, report = enrolled
+    assert report["name"] == "sweep" and report["windows"] == 8 and report["recognised"] >= 0.75
+    assert report["changed"] <= 0.005 and sum(report["before"].values()) == pytest.approx(1.0)
+    assert set(report["resembles"]) <= {"noise", "QPSK", "OOK fast", "OOK slow"} and len(report["resembles"]) == 3
+    _, _, header = load_weights(path)
+    assert header["figures"]["enrolled"]["modulation"]["sweep"]["windows"] == 8
+
+
+def test_a_class_like_a_known_one_is_said_to_be_so_and_old_answers_stay_all_the_same(emind, weights, tmp_path):
+    windows, kind = known(200, 91)
+    twin = parquet(tmp_path / "twin.parquet", windows[kind == 1][:10])
+    out = tmp_path / "twin.safetensors"
+    told = emind("enrol", "my QPSK", twin, "--weights", weights, "--out", out, "--json")
+    report = json.loads(told.out)
+    assert next(iter(report["resembles"])) == "QPSK" and report["recognised"] < 0.5
+    assert "too much like QPSK" in report["remarks"][0] and report["changed"] <= 0.005
+
+
+def test_two_classes_compete_and_a_twin_of_an_enrolled_one_is_said_to_be_so(emind, enrolled, tmp_path):
+    path, _ = enrolled
+    steep = parquet(tmp_path / "steep.parquet", chirps(8, 30, 0.9))
+    same = parquet(tmp_path / "same.parquet", chirps(8, 31))
+    first = emind("enrol", "steep", steep, "--weights", path, "--out", path, "--json", *FLOAT)
+    assert first.status == 0 and not json.loads(first.out)["taken_for"]
+    heads, rows = answers(path, np.concatenate([chirps(20, 40), chirps(20, 41, 0.9)]))
+    picked = np.array(heads["modulation"].labels)[rows["modulation"].argmax(axis=1)]
+    assert np.mean(picked[:20] == "sweep") >= 0.8 and np.mean(picked[20:] == "steep") >= 0.8
+    told = emind("enrol", "again", same, "--weights", path, "--out", tmp_path / "other.safetensors", *FLOAT)
+    assert "hard to tell from sweep" in told.out
+
+
+def test_what_was_enrolled_can_be_taken_away_again(emind, weights, enrolled, tmp_path):
+    path, _ = enrolled
+    undone = tmp_path / "undone.safetensors"
+    assert emind("enrol", "sweep", "--remove", "--weights", path, "--out", undone).status == 0
+    (model, _, header), (first, _, _) = load_weights(undone), load_weights(weights)
+    assert model.specs == first.specs and not header["figures"]["enrolled"]["modulation"]
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in first.state_dict().items())
+    again = emind("enrol", "sweep", "--remove", "--weights", undone, "--out", undone)
+    assert again.status == 1 and "is not enrolled" in again.err
+
+
+def test_an_emitter_gets_a_head_of_its_own_which_knows_nothing_else(emind, weights, recording, tmp_path):
+    out = tmp_path / "emitter.safetensors"
+    assert emind("enrol", "node 7", recording, "--weights", weights, "--out", out, "--head", "emitter").status == 0
+    heads, rows = answers(out, np.concatenate([chirps(20, 50), known(20, 51)[0]]))
+    assert heads["emitter"].labels == ("node 7", "unknown")
+    picked = rows["emitter"].argmax(axis=1)
+    assert np.mean(picked[:20] == 0) >= 0.9 and np.mean(picked[20:] == 1) >= 0.9
+    assert np.array_equal(rows["modulation"], answers(weights, np.concatenate([chirps(20, 50), known(20, 51)[0]]))[1]
+                          ["modulation"])
+
+
+def test_the_order_of_enrolment_does_not_matter(weights):
+    model, window, header = load_weights(weights)
+    head = model.heads[base_name("modulation")]
+    one, two = (head.whitened(features_of(model, window, header, chirps(6, seed, slope), np.full(6, 1e6),
+                                          "torch-float32")) for seed, slope in ((1, 0.3), (2, 0.9)))
+    probe = head.whitened(features_of(model, window, header, chirps(9, 5), np.full(9, 1e6), "torch-float32"))
+    ab, ba = with_windows(head, [one, two]).of_whitened(probe), with_windows(head, [two, one]).of_whitened(probe)
+    assert torch.allclose(ab, ba.flip(1), atol=1e-4)
+
+
+def test_rows_are_chosen_by_label_and_raw_recordings_by_their_power(emind, weights, tmp_path, raw):
+    mixed = tmp_path / "mixed.parquet"
+    with Writer(mixed, origin="test") as writer:
+        for k, window in enumerate(chirps(6, 60)):
+            writer.write(Signal(window, sampling_rate=1e6, device_id="a" if k % 2 else "b"))
+    told = emind("enrol", "x", mixed, "--where", "device_id=a", "--weights", weights, "--out",
+                 tmp_path / "o.safetensors", "--json")
+    assert json.loads(told.out)["windows"] == 3
+    pauses = np.concatenate([0.01 * noise(20, 61), chirps(5, 62)]).ravel()
+    told = emind("enrol", "x", raw(pauses), "--rate", "1e6", "--no-tune", "--weights", weights, "--out",
+                 tmp_path / "o.safetensors", "--json")
+    assert json.loads(told.out)["windows"] == 5
+
+
+@pytest.mark.parametrize(("arguments", "status", "words"), [
+    (["QPSK", "R"], 1, "has that label already"),
+    (["x"], 2, "give recordings"),
+    (["x", "R", "--remove"], 2, "give recordings"),
+    (["x", "R", "--where", "colour=red"], 2, "COLUMN=VALUE"),
+    (["x", "R", "--where", "modulation=QAM"], 1, "no window that holds a signal"),
+    (["x", "R", "--most", "1"], 1, "needs 2 at least"),
+    (["x", "R", "--out", "here.bin"], 2, "ends in .safetensors"),
+    (["x", "nowhere.parquet"], 1, "no such file"),
+])
+def test_mistakes_are_one_clear_line(emind, weights, recording, tmp_path, arguments, status, words):
+    given = [recording if word == "R" else word for word in arguments]
+    out = [] if "--out" in given else ["--out", tmp_path / "o.safetensors"]
+    told = emind("enrol", *given, "--weights", weights, *out)
+    assert told.status == status and words in told.err and len(told.err.strip().splitlines()) == 1
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_weights_without_a_reference_say_how_to_get_one(emind, small_weights, recording, tmp_path):
+    told = emind("enrol", "x", recording, "--weights", small_weights, "--out", tmp_path / "o.safetensors")
+    assert told.status == 1 and "emind-train reference" in told.err
+
+
+def test_names_that_are_refused_are_refused_before_anything_is_computed(weights):
+    from emind.runtime.enrolling import enrol
+
+    model, window, header = load_weights(weights)
+    with pytest.raises(EMindError, match="that label already"):
+        enrol(model, window, header, "noise", np.zeros((3, 7), np.complex64), np.zeros(3))
+
+
+def test_a_message_enrols_in_a_running_block_and_a_bad_one_leaves_the_old_weights(weights, recording, tmp_path):
+    pytest.importorskip("gnuradio")
+    import pmt
+    from emind import inference
+    from gnuradio import blocks, gr
+
+    samples = chirps(12, 70)
+    block = inference(weights=str(weights), length=LENGTH, backend="torch-float32", sample_rate=1e6)
+    save = tmp_path / "live.safetensors"
+    block._on_weights(pmt.to_pmt({"enrol": "sweep", "recording": str(recording), "save": str(save)}))
+    assert block._changer.wait(120) and block.statistics()["weights"] == "live"
+    block._on_weights(pmt.to_pmt({"enrol": "other", "recording": "nowhere.parquet", "save": str(save)}))
+    assert block._changer.wait(120) and "no such file" in block.statistics()["weights_error"]
+    top = gr.top_block()
+    sink, tags = blocks.null_sink(8 * LENGTH), blocks.tag_debug(8 * LENGTH, "", "emind_modulation")
+    tags.set_display(False)
+    tags.set_save_all(True)
+    top.connect(blocks.vector_source_c(samples.ravel().tolist(), False, LENGTH), block, sink)
+    top.connect(block, tags)
+    top.run()
+    labels = [pmt.to_python(tag.value)["label"] for tag in tags.current_tags()]
+    assert len(labels) == 12 and labels.count("sweep") >= 10
+    block._on_weights(pmt.to_pmt({"remove": "sweep", "save": str(save)}))
+    assert block._changer.wait(120) and "sweep" not in block._engine.heads["modulation"].labels
+
+
+def test_a_message_may_carry_the_samples_and_one_that_lacks_something_is_refused():
+    pmt = pytest.importorskip("pmt")
+    from emind.enrol_pmt import read_enrol
+
+    asked = read_enrol(pmt.to_pmt({"enrol": "x", "windows": chirps(2, 1).ravel(), "rate": 1e6, "save": "o"}))
+    assert asked.samples.shape == (2 * LENGTH,) and asked.rate == 1e6 and asked.head == "modulation"
+    assert read_enrol(pmt.intern("emind-nano")) is None
+    assert read_enrol(pmt.cons(pmt.intern("weights"), pmt.intern("x"))) is None
+    for bad in ({"enrol": "x"}, {"enrol": "x", "save": "o"}, {"enrol": "x", "save": "o", "colour": "red"}):
+        with pytest.raises(EMindError, match="a message to enrol"):
+            read_enrol(pmt.to_pmt(bad))
