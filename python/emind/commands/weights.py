@@ -34,10 +34,17 @@ def _list(as_json: bool) -> int:
     elif not headers:
         print("no weights files are installed")
     for name, (path, header) in headers.items() if not as_json else ():
-        heads = ", ".join(f"{head['name']} ({len(head['labels'])} labels)" for head in header["heads"])
+        heads = ", ".join(f"{head['name']} ({_outputs(head)})" for head in header["heads"])
         heads = heads or NO_HEADS
         print(f"{name}  {path.stat().st_size / 1e6:.1f} MB  window {header['window']['length']}  {heads}")
     return 0
+
+
+def _outputs(head: dict) -> str:
+    """What a head puts out, counted."""
+    counts = {"labels": len(head["labels"]), "parameters": len(head.get("parameters", ())),
+              "waveforms": head.get("sources", 0)}
+    return ", ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts.items() if count)
 
 
 def _show(weights: str, as_json: bool) -> int:
@@ -60,11 +67,18 @@ def _print_header(path: Path, header: dict) -> None:
     table.add_column(overflow="fold")
     for part, value in header.items():
         if part == "heads":
-            text = "\n".join(f"{h['name']} ({h['kind']}): {', '.join(h['labels'])}" for h in value) or NO_HEADS
+            text = "\n".join(f"{h['name']} ({h['kind']}): {_meant(h)}" for h in value) or NO_HEADS
         else:
             text = "\n".join(f"{key} = {_plain(inner)}" for key, inner in value.items())
         table.add_row(part, text or "-")
     Console().print(table)
+
+
+def _meant(head: dict) -> str:
+    """Labels, parameters with their units, and how many waveforms."""
+    units = [f"{each['name']} ({each['unit'] or 'count'})" for each in head.get("parameters", ())]
+    waves = [_outputs({"labels": (), "sources": head["sources"]})] if head.get("sources") else []
+    return ", ".join([*head["labels"], *units, *waves])
 
 
 def _plain(value) -> str:
