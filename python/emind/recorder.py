@@ -180,6 +180,10 @@ class recorder(gr.sync_block):
         """Other labels from the next samples on, instead of all before."""
         self._new_labels = self._labels = _checked(labels or {})
 
+    def labels(self) -> dict[str, Any]:
+        """The labels in force."""
+        return dict(self._labels)
+
     def set_recording(self, recording: bool) -> None:
         """Switch off (samples are passed over and counted as skipped) or on, from the next samples on."""
         self._recording = bool(recording)

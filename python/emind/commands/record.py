@@ -1,14 +1,13 @@
-"""`emind record`: labelled samples from a USRP or a recording to Parquet, SigMF or both; finishes files left behind."""
+"""`emind record`: labelled samples from a USRP or a recording to Parquet, SigMF or both; finishes files left behind.
+
+    source ─► [receiver, for --trigger detection] ─► recorder ◄── keys or lines of JSON: labels, on and off
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..contract.errors import EMindError, UsageError
@@ -16,6 +15,7 @@ from ..contract.schema import LABELS, checked_label
 from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
 from ..storage.recording_files import FILE_FORMATS, recover_file
+from .record_control import Control
 
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
 
@@ -42,7 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--rotate-mb", type=float, default=1024.0, metavar="MB",
                       help="a new file after so many megabytes; 0: never (default: 1024)")
     what.add_argument("--rotate-s", type=float, default=0.0, metavar="S", help="a new file after so many seconds")
+    what.add_argument("--whole-rows", action="store_true",
+                      help="leave out rows cut short by a gap, a change of labels or the end, as training wants it")
+    what.add_argument("--no-measure", action="store_true", help="do not estimate SNR, amplitude and bandwidth")
     what.add_argument("--json", action="store_true", help="print the statistics at the end as one JSON object")
+    when = parser.add_argument_group(
+        "when", "While it runs: r switches off and on, q ends, keys given by --key label what follows. Where standard "
+        'input is no terminal, a line of JSON: {"record": false}, {"label": {"modulation": "LoRa"}}, {"stop": true}.')
+    when.add_argument("--trigger", choices=("none", "detection", "energy"), default="none",
+                      help="write only what lies around answers that are not noise, or around energy; whole rows")
+    when.add_argument("--pre", type=int, default=4096, metavar="N", help="samples ahead of an event (default: 4096)")
+    when.add_argument("--post", type=int, default=4096, metavar="N", help="samples behind its end (default: 4096)")
+    when.add_argument("--trigger-db", type=float, default=10.0, metavar="DB",
+                      help="energy above the quietest stretches (default: 10)")
+    when.add_argument("--trigger-label", action="append", default=[], metavar="CLASS",
+                      help="only this answer is an event; may be given again")
+    when.add_argument("--weights", default="emind-nano", metavar="NAME", help="that answer for --trigger detection")
+    when.add_argument("--paused", action="store_true", help="switched off at the start")
+    when.add_argument("--key", action="append", default=[], metavar="K:COLUMN=VALUE",
+                      help="a key that labels what follows, such as 1:modulation=LoRa; may be given again")
     parser.add_argument("--recover", nargs="+", metavar="FILE.part",
                         help="finish files that a killed recording left, and do nothing else")
 
@@ -57,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
     if options.seconds is not None and not options.seconds > 0:
         raise UsageError(f"--seconds {options.seconds:g} must be above 0")
     labels = parse_labels(options.label)
+    keys = parse_keys(options.key)
     flowgraph = _from_recording(options, labels) if options.recording else _from_usrp(options, labels)
-    with _interruptible(flowgraph):
-        flowgraph.run()
+    Control(flowgraph, keys).run()
     statistics = flowgraph.recorder.statistics() | {"file_names": flowgraph.recorder.files()}
     if options.json:
         print(json.dumps(statistics))
@@ -67,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
         for file in statistics["file_names"]:
             print(file)
         print(f"{statistics['samples_written']:,} of {statistics['samples_seen']:,} samples in "
-              f"{statistics['rows']:,} rows; {statistics['samples_dropped']:,} dropped, {statistics['gaps']} gaps",
+              f"{statistics['rows']:,} rows; {statistics['samples_dropped']:,} dropped, "
+              f"{statistics['samples_skipped']:,} not wanted, {statistics['gaps']} gaps"
+              + (f", {statistics['events']:,} events" if options.trigger != "none" else ""),
               file=sys.stderr)
     if statistics["error"]:
         raise EMindError(statistics["error"])
@@ -88,6 +108,17 @@ def parse_labels(given: list[str]) -> dict:
     return labels
 
 
+def parse_keys(given: list[str]) -> dict[str, dict]:
+    """``K:COLUMN=VALUE`` arguments as key -> labels; the same key may set several columns."""
+    keys: dict[str, dict] = {}
+    for text in given:
+        key, colon, label = text.partition(":")
+        if len(key) != 1 or not colon or key in "rq":
+            raise UsageError(f"--key {text}: write K:COLUMN=VALUE, where K is one character and neither r nor q")
+        keys.setdefault(key, {}).update(parse_labels([label]))
+    return keys
+
+
 def _recover(parts: list[Path]) -> int:
     status = 0
     for part in parts:
@@ -104,8 +135,20 @@ def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: fl
     from ..recorder import recorder
 
     return recorder(options.out, file_format=options.files, sample_rate=rate, center_freq=center,
-                    length=options.length, labels=labels, policy=policy, iq_format=options.iq, scale=scale,
-                    rotate_mb=options.rotate_mb, rotate_s=options.rotate_s)
+                    length=options.length, labels=labels, from_tags=False, policy=policy, iq_format=options.iq,
+                    scale=scale, rotate_mb=options.rotate_mb, rotate_s=options.rotate_s, trigger=options.trigger,
+                    pre_trigger=options.pre, post_trigger=options.post, trigger_db=options.trigger_db,
+                    trigger_labels=tuple(options.trigger_label), recording=not options.paused,
+                    short_rows=options.trigger == "none" and not options.whole_rows, measure=not options.no_measure)
+
+
+def _chain(options: argparse.Namespace, rate: float, policy: str) -> list:
+    """What stands between source and recorder: for detections the receiver, which leaves the samples as they are."""
+    if options.trigger != "detection":
+        return []
+    from ..receiver import receiver
+
+    return [receiver(options.weights, sample_rate=rate, policy=policy)]
 
 
 def _from_recording(options: argparse.Namespace, labels: dict):
@@ -130,7 +173,8 @@ def _from_recording(options: argparse.Namespace, labels: dict):
             if options.iq == INT16 and recording.format.component_bytes > 2:
                 scale = FULL_SCALE
             self.recorder = _recorder(options, labels, recording.rate, recording.center or 0.0, "lossless", scale)
-            self.connect(self._source(count), self.recorder)
+            self.chain = _chain(options, recording.rate, "lossless")  # GNU Radio keeps no Python block alive
+            self.connect(self._source(count), *self.chain, self.recorder)
 
     return flowgraph()
 
@@ -165,29 +209,7 @@ def _from_usrp(options: argparse.Namespace, labels: dict):
             if options.seconds is not None:
                 stream = blocks.head(gr.sizeof_gr_complex, round(options.seconds * options.rate))
                 self.connect(usrp, stream)
-            self.connect(stream, self.recorder)
+            self.chain = _chain(options, options.rate, "realtime")
+            self.connect(stream, *self.chain, self.recorder)
 
     return flowgraph()
-
-
-@contextmanager
-def _interruptible(flowgraph) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the recording, which is no fault: all that came is written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def run() -> None:  # GNU Radio's own wait() does not return on a signal
-        ended = threading.Event()
-        flowgraph.start()
-        threading.Thread(target=lambda: (flowgraph.wait(), ended.set()), daemon=True).start()
-        while not ended.wait(0.1):
-            pass
-
-    before = {number: signal.signal(number, lambda *_: flowgraph.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    flowgraph.run = run
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -131,7 +131,7 @@ class EnergyTrigger:
         means[1:] = rest[: whole * self._chunk].reshape(whole, self._chunk).mean(axis=1, dtype=np.float64)
         tail = rest[whole * self._chunk :]
         self._energy, self._count = float(tail.sum(dtype=np.float64)), len(tail)
-        floors = self._floor.follow(means)
+        floors, _ = self._floor.follow(means)
         with np.errstate(invalid="ignore"):
             loud = means > floors * self._ratio
         edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(np.int8)))
