@@ -131,8 +131,8 @@ class Control:
     def _tell(self) -> None:
         counts = self._flowgraph.recorder.statistics()
         state = "recording" if counts["recording"] else "not recording"
-        print(f"\r\x1b[K{state}: {counts['samples_written'] + counts['samples_queued']:,} samples in {counts['rows']:,} "
-              f"rows, {counts['samples_dropped']:,} dropped", end="", file=sys.stderr, flush=True)
+        taken = counts["samples_written"] + counts["samples_queued"]
+        print(f"\r\x1b[K{state}: {taken:,} samples in {counts['rows']:,} rows, {counts['samples_dropped']:,} dropped", end="", file=sys.stderr, flush=True)
 
     def _say(self, text: str) -> None:
         print(("\r\x1b[K" if self._terminal else "") + f"emind: {text}", file=sys.stderr, flush=True)

@@ -86,8 +86,8 @@ class RowMeasure:
         if not above.sum() > 0:
             return None
         # A band may lie across the ends of the spectrum: begin where there is least.
-        above = np.roll(above, -int(np.argmin(np.convolve(np.tile(above, 2), np.ones(5), "same")[SEGMENT // 2:][:SEGMENT])
-                                    + SEGMENT // 2) % SEGMENT)
+        around = np.convolve(np.tile(above, 3), np.ones(5), "same")[SEGMENT : 2 * SEGMENT]
+        above = np.roll(above, -int(np.argmin(around)))
         share = np.append(0.0, np.cumsum(above) / above.sum())
         low, high = np.interp([BAND_SHARE, 1 - BAND_SHARE], share, np.arange(SEGMENT + 1))
         return float(f"{(high - low) * rate / SEGMENT:.3g}")

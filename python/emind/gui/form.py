@@ -15,7 +15,8 @@ RECORD_KEY = "F9"
 class LabelForm(QtWidgets.QWidget):
     """Emits what is chosen through two callbacks: ``on_labels(dict)`` and ``on_record(bool)``.
 
-    ``columns``: those that can be filled, the first is shown. ``choices``: of the first column. ``keys``: key -> labels.
+    ``columns``: those that can be filled, the first is shown. ``choices``: of the first column. ``keys``: key to labels
+    that it sets.
     """
 
     def __init__(self, title: str, columns: tuple[str, ...], choices: tuple[str, ...], labels: dict,

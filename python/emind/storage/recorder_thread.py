@@ -220,7 +220,8 @@ class RecorderThread:
     def _write(self, samples: np.ndarray, labels: dict) -> None:
         if self._measure is not None:
             found = self._measure(samples, self._rate)
-            labels = {**{name: values for name, values in found.items() if any(v is not None for v in values)}, **labels}
+            known = {name: values for name, values in found.items() if any(value is not None for value in values)}
+            labels = {**known, **labels}
         self._files.write(samples, labels)
 
     def _alike(self, start: int, rows: int) -> tuple[int, dict]:
