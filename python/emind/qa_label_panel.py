@@ -158,6 +158,19 @@ class qa_label_panel(gr_unittest.TestCase):
         self.assertIn("snr", form.now.text())
         self.assertEqual(form.labels(), {})
 
+    def test_it_may_record_from_the_start(self):
+        panel, ear = label_panel(recording=True), heard()
+        tb = gr.top_block()
+        tb.msg_connect(panel, "record", ear, "record")
+        tb.start()
+        timer = QtCore.QElapsedTimer()
+        timer.start()
+        while not ear.came and timer.elapsed() < 30_000:
+            QtWidgets.QApplication.processEvents()
+        tb.stop()
+        tb.wait()
+        self.assertEqual(ear.came, [("record", True)])
+
     def test_impossible_parameters_are_refused(self):
         for parameters in ({"column": "colour"}, {"column": "snr"}, {"keys": {"1": "LoRa"}}):
             with self.assertRaises(UsageError):

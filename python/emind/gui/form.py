@@ -37,6 +37,7 @@ class LabelForm(QtWidgets.QWidget):
         self.apply.setToolTip("what is recorded from here on has this label; an empty one is taken away")
         self.record = QtWidgets.QPushButton()
         self.record.setCheckable(True)
+        self.record.setChecked(recording)  # before anybody listens
         self.now = QtWidgets.QLabel()
         self.now.setTextFormat(QtCore.Qt.PlainText)
         self.status = QtWidgets.QLabel()
@@ -62,7 +63,6 @@ class LabelForm(QtWidgets.QWidget):
         self._shortcut(RECORD_KEY, self.record.toggle)
         for key, found in keys.items():
             self._shortcut(key, lambda found=found: self.set_labels(found))
-        self.record.setChecked(recording)
         self._show_record(recording)
         self._show_labels()
 
