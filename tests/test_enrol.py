@@ -262,3 +262,7 @@ def test_a_message_may_carry_the_samples_and_one_that_lacks_something_is_refused
     for bad in ({"enrol": "x"}, {"enrol": "x", "save": "o"}, {"enrol": "x", "save": "o", "colour": "red"}):
         with pytest.raises(EMindError, match="a message to enrol"):
             read_enrol(pmt.to_pmt(bad))
+    # Anything else than an EMindError in the handler of a message would end the block.
+    for bad in ({"windows": "text"}, {"windows": chirps(1, 1).ravel(), "rate": "fast"}, {"windows": 3, "rate": None}):
+        with pytest.raises(EMindError, match="complex samples"):
+            read_enrol(pmt.to_pmt({"enrol": "x", "save": "o", **bad}))

@@ -91,6 +91,10 @@ def read_enrol(message: pmt.pmt_base) -> EnrolRequest | None:
     samples = fields.get("windows")
     if not remove and (samples is None) == ("recording" not in fields):
         raise EMindError(f"a message to enrol {name!r} needs either 'recording' or 'windows'")
-    return EnrolRequest(
-        name, fields["save"], str(fields.get("head", "modulation")), remove, str(fields.get("recording", "")),
-        None if samples is None else np.asarray(samples, np.complex64).ravel(), float(fields.get("rate", math.nan)))
+    try:
+        samples = None if samples is None else np.asarray(samples, np.complex64).ravel()
+        rate = float(fields.get("rate", math.nan))
+    except (ValueError, TypeError):
+        raise EMindError(f"a message to enrol {name!r}: 'windows' are complex samples, 'rate' is a number in Hz") from None
+    return EnrolRequest(name, fields["save"], str(fields.get("head", "modulation")), remove,
+                        str(fields.get("recording", "")), samples, rate)
