@@ -277,6 +277,26 @@ class qa_display(gr_unittest.TestCase):
         self.assertEqual([(run.start, run.stop, run.windows) for run in scene.runs],
                          [(0, 2048, 3), (2048, 3072, 1), (3072, 4096, 1), (9000, 10_024, 1)])
 
+    def test_skipped_windows_between_the_same_answers_are_bridged_and_not_counted(self):
+        scene = Scene(RATE, bridge_s=0.01)
+        for start, label in ((0, "QPSK"), (9000, "QPSK"), (20_025, "QPSK"), (30_000, "BPSK"), (40_000, "QPSK")):
+            scene.detection({"sample_start": start, "sample_count": 1024,
+                             "modulation": {"label": label, "confidence": 0.5}})
+        self.assertEqual([(run.start, run.stop, run.windows) for run in scene.runs],
+                         [(0, 10_024, 2), (20_025, 21_049, 1), (30_000, 31_024, 1), (40_000, 41_024, 1)])
+
+    def test_texts_do_not_overlap_and_the_longest_box_has_its_own(self):
+        count = 800_000
+        messages = [detection(s, "QPSK") for s in range(102_400, 409_600, 1024)]
+        messages += [detection(s, label) for s, label in ((409_600, "BPSK"), (411_000, "8PSK"), (412_100, "FM"))]
+        _, window, _ = self.shown(burst(count, 102_400, 413_124, 200e3), messages)
+        names = window.waterfall.named
+        self.assertIn("QPSK 0.90", [text for _, text in names])
+        self.assertEqual(len(window.waterfall.drawn), 4)
+        self.assertTrue(all(rect.height() >= 4 for rect, _ in window.waterfall.drawn))
+        for k, (one, _) in enumerate(names):
+            self.assertFalse(any(one.intersects(other) for other, _ in names[:k]))
+
 
 if __name__ == "__main__":
     gr_unittest.run(qa_display)

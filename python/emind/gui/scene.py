@@ -20,7 +20,7 @@ _NO_HEADS = frozenset({tags.SAMPLE_START, tags.SAMPLE_COUNT, tags.RX_TIME, tags.
 
 @dataclass
 class Run:
-    """Windows in a row with the same answers: samples ``start`` to ``stop`` of the display's stream."""
+    """Answers in a row that are the same: samples ``start`` to ``stop`` of the display's stream."""
 
     start: int
     stop: int
@@ -60,11 +60,13 @@ class Scene:
     """Gathers what came over the message ports of a display.
 
     ``rate``: of the display's stream; detections of a decimated stream are brought to its samples by their
-    ``rx_rate``. All calls come from one thread.
+    ``rx_rate``. ``bridge_s``: answers that are the same and at most so many seconds apart are one run; under overload
+    skipped windows lie between them. All calls come from one thread.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, bridge_s: float = 0.0) -> None:
         self.rate, self.origin, self._picture = rate, 0, 0
+        self.bridge_s = bridge_s
         self.boxes: deque[Run] = deque(maxlen=MOST_BOXES)  # without the quiet ones
         self.runs: deque[Run] = deque(maxlen=MOST_RUNS)
         self.overflows = 0
@@ -94,7 +96,8 @@ class Scene:
             return
         run = self.runs[-1] if self.runs else None
         freq = fields.get(tags.RX_FREQ)
-        if run is None or run.labels != labels or run.freq != freq or not run.start <= start <= run.stop:
+        bridged = round(self.bridge_s * self.rate)
+        if run is None or run.labels != labels or run.freq != freq or not run.start <= start <= run.stop + bridged:
             run = Run(start, start, labels, freq)
             self.runs.append(run)
             if not run.quiet:

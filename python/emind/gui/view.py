@@ -17,6 +17,7 @@ from .scene import Run, Scene
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 8, 36  # margins of the plot, pixels
 _RAMP = ((0, (8, 8, 40)), (90, (20, 60, 140)), (150, (30, 150, 130)), (205, (230, 200, 60)), (255, (255, 255, 240)))
+_LEAST_HEIGHT = 4  # of a box, pixels: a single window is often less than a line
 _LEAST_SPAN_DB = 20.0  # of the colours
 _COLUMNS = ("at (s)", "windows", "answer", "confidence", "SNR (dB)")
 _ROWS = 6
@@ -122,19 +123,21 @@ class WaterfallView(QtWidgets.QWidget):
         self.drawn, self.named = [], []
         painter.setClipRect(area.adjusted(-1, -1, 2, 2))
         metrics = painter.fontMetrics()
-        for box in reversed(self._boxes):  # the newest gets its text first
+        painter.setBrush(QtCore.Qt.NoBrush)
+        texts = []
+        for box in reversed(self._boxes):
             low, high = self.band_of(box)
             left, right = round(self.x_of(low)), round(self.x_of(high))
             top, bottom = round(self.y_of(box.stop)), round(self.y_of(box.start))
             if bottom < area.top() or top > area.bottom():
                 continue
-            rect = QtCore.QRect(left, top, max(2, right - left), max(2, bottom - top))
+            rect = QtCore.QRect(left, top, max(2, right - left), max(_LEAST_HEIGHT, bottom - top))
             colour = colour_of(next(iter(box.labels.values())))
             painter.setPen(QtGui.QPen(colour, 2))
-            painter.setBrush(QtCore.Qt.NoBrush)
             painter.drawRect(rect)
-            text = box.text()
-            self.drawn.append((rect, text))
+            self.drawn.append((rect, box.text()))
+            texts.append((rect, box.text(), colour))
+        for rect, text, colour in sorted(texts, key=lambda one: -one[0].height()):  # those that last get a text first
             name = QtCore.QRect(0, 0, metrics.horizontalAdvance(text) + 6, metrics.height())
             above = rect.top() - name.height() - 1
             name.moveTo(max(area.left(), min(rect.left(), area.right() - name.width())),
@@ -142,6 +145,7 @@ class WaterfallView(QtWidgets.QWidget):
             if name.bottom() > area.bottom() or any(name.intersects(other) for other, _ in self.named):
                 continue
             painter.fillRect(name, QtGui.QColor(0, 0, 0, 170))
+            painter.setPen(colour)
             painter.drawText(name, QtCore.Qt.AlignCenter, text)
             self.named.append((name, text))
         painter.setClipping(False)
