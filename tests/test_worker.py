@@ -182,6 +182,41 @@ def test_answers_of_two_engines_are_released_apart_and_the_old_one_is_forgotten(
     assert adds_up(statistics)
 
 
+def test_engines_that_come_and_go_while_nothing_is_asked_are_not_kept(running):
+    first, second, last = Engine(), Engine(), Engine()
+    worker = running(first, max_latency_s=0.0)
+    dispatcher = Dispatcher(worker, Statistics(), policy="lossless", hold=16)
+    for engine in (*(Engine() for _ in range(5)), second, last):
+        worker.replace_engine(engine)
+        dispatcher.admit(windows_of(0, 0), 1.0, LENGTH)  # gated
+        assert dispatcher.release(16).engine is first
+    assert list(worker._engines.values()) == [first, last]
+    dispatcher.admit(windows_of(7), 1.0, LENGTH)
+    settle(worker, 1)
+    released = dispatcher.release(16)
+    assert released.engine is last and released.answers["value"].tolist() == [[7]]
+    assert list(worker._engines.values()) == [last]
+
+
+def test_what_an_engine_failed_on_counts_as_failed_although_the_stream_ends_there(running):
+    engine, statistics = Engine(shut=True), Statistics()
+    worker = running(engine, capacity=16)
+    dispatcher = Dispatcher(worker, statistics, policy="lossless", hold=16)
+    dispatcher.admit(windows_of(*range(1, 11)), 1.0, LENGTH)
+    assert engine.entered.acquire(timeout=PATIENCE_S)
+    engine.gate.set()
+    assert engine.entered.acquire(timeout=PATIENCE_S)  # the first batch of four has its answers
+    worker.wait(3, PATIENCE_S)
+    engine.error = RuntimeError("broken")
+    worker.submit(windows_of(11, 12), 1.0)
+    while worker.error is None:
+        worker.wait(12, PATIENCE_S)
+    dispatcher.abandon()
+    counts = statistics.snapshot(0, "fake", "none")
+    assert counts["windows_skipped"] == 10 and adds_up(statistics)
+    assert counts["skipped_failed"] in (2, 6) and counts["skipped_at_end"] == 10 - counts["skipped_failed"]
+
+
 def test_stop_leaves_what_waits_unanswered_and_a_waiting_caller_wakes(running):
     engine = Engine(shut=True)
     worker = running(engine)

@@ -165,7 +165,9 @@ class Dispatcher:
     def abandon(self) -> None:
         """Count what is still held as skipped: it will not pass on any more."""
         fates = self._fates[: self.held]
-        fates[fates == WAITING] = AT_END
+        waiting = np.flatnonzero(fates == WAITING)
+        failed = self._worker.made_by(self._numbers[waiting]) == ENGINE_FAILED
+        fates[waiting] = np.where(failed, FAILED, AT_END)
         self._count(fates)
         self.held = 0
 

@@ -86,6 +86,7 @@ class Worker:
         self._resume_at = -math.inf  # nothing is taken before
         self._engines = {0: engine}  # by number: those whose answers may still be read, the newest is in use
         self._engine = 0
+        self._asked = 0  # the newest of them that a batch went to
         self._max_latency_s = max_latency_s
         self._clock = clock
         self._capacity = max(capacity, 2 * batch)
@@ -169,6 +170,8 @@ class Worker:
     def replace_engine(self, engine: Infers) -> None:
         """From the next batch on ask this engine, which takes windows of the same length."""
         with self._changed:
+            if self._asked < self._engine:  # nobody will ask for answers of one that was never asked itself
+                del self._engines[self._engine]
             self._engine += 1
             self._engines[self._engine] = engine
             self._errors_in_a_row, self._resume_at = 0, -math.inf  # what the old one did says nothing of this one
@@ -251,7 +254,7 @@ class Worker:
                 first = self._taken
                 count = min(self.batch, self._limit, self._submitted - first)
                 self._flight, self._taken = first, first + count
-                number = self._engine
+                number = self._asked = self._engine
                 engine = self._engines[number]
                 self._ring.forget_engines(min(self._engines))
             begun = self._clock()
@@ -291,9 +294,9 @@ class Worker:
         with self._changed:
             self.errors += 1
             self.last_error = error
+            first = self._taken if self._flight is None else self._flight
+            self._ring.mark(first, self._submitted - first, ENGINE_FAILED)
             if self._goes_on:
-                first = self._taken if self._flight is None else self._flight
-                self._ring.mark(first, self._submitted - first, ENGINE_FAILED)
                 self._taken = self._submitted
                 pause = min(PAUSE_S * 2**min(self._errors_in_a_row, 10), LONGEST_PAUSE_S)
                 self._resume_at = self._clock() + pause
