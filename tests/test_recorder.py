@@ -216,6 +216,25 @@ def test_what_the_disk_cannot_keep_up_with_is_counted(tmp_path, monkeypatch):
         assert len(row) == 1 or np.all(np.diff(row) == 1)
 
 
+def test_a_recording_that_has_failed_gathers_nothing_more(tmp_path, monkeypatch):
+    """The stream goes on for days, with a tag a window."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RecordingFiles, "write", fail)
+    thread = RecorderThread(RecordingFiles(tmp_path / "take"), 10, 1000)
+    thread.put(np.ones(20, np.complex64))
+    thread.mark(25, Mark(labels={"snr": 1.0}))
+    thread.start()
+    _when(lambda: thread.error is not None, threading.Event())
+    for sample in range(30, 1000):
+        thread.mark(sample, Mark(span=(10, {"modulation": "QPSK"})))
+        thread.drop(1)
+    assert not thread._marks and thread.room() == 0
+    assert thread.stop(30)
+
+
 def _when(condition, event: threading.Event) -> None:
     while not event.is_set() and not condition():
         os.sched_yield()

@@ -128,7 +128,8 @@ class RecorderThread:
     def mark(self, sample: int, mark: Mark) -> None:
         """What changes at sample number ``sample``, which is not in the queue yet; in order."""
         with self._changed:
-            self._marks.append((sample, mark))
+            if self.error is None:  # afterwards nobody would take it
+                self._marks.append((sample, mark))
 
     def drop(self, count: int) -> None:
         """Samples were offered and not taken: what follows is behind a gap."""
@@ -174,6 +175,7 @@ class RecorderThread:
             fault = EMindError(f"{fault}; {second}")
         with self._changed:
             self.error = fault
+            self._marks.clear()
             self._changed.notify_all()
 
     def _step(self) -> bool:
