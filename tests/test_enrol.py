@@ -253,7 +253,7 @@ def test_a_message_enrols_in_a_running_block_and_a_bad_one_leaves_the_old_weight
 
 def test_a_message_may_carry_the_samples_and_one_that_lacks_something_is_refused():
     pmt = pytest.importorskip("pmt")
-    from emind.enrol_pmt import read_enrol
+    from emind.weights_pmt import read_enrol
 
     asked = read_enrol(pmt.to_pmt({"enrol": "x", "windows": chirps(2, 1).ravel(), "rate": 1e6, "save": "o"}))
     assert asked.samples.shape == (2 * LENGTH,) and asked.rate == 1e6 and asked.head == "modulation"

@@ -61,7 +61,9 @@ def test_every_task_has_a_configuration_that_names_its_command(name):
     path = CONFIGS / f"task-{name}.toml"
     config = read_task_config(path)
     assert is_task_config(path) and list(config.tasks) == [name] and config.run.name == f"task-{name}"
-    assert config.model is None and config.of(name).set in ("", *TASKS[name].sets)
+    assert config.of(name).set in ("", *TASKS[name].sets)
+    # Which encoder: the one of the file that the command names, or one of its own, and never both.
+    assert (config.model is None) == ("--init" in path.read_text())
     assert f"--task {name} --config training/configs/task-{name}.toml" in path.read_text()
 
 

@@ -19,17 +19,17 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from .answers_pmt import Answers, detection
 from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
-from .enrol_pmt import EnrolRequest, read_enrol
+from .reports import Reports
 from .runtime.changing import Changer
-from .runtime.dispatch import INFERRED, LOSSLESS, POLICIES, Dispatcher, Released
+from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
 from .runtime.worker import Worker
+from .weights_pmt import EnrolRequest, read_weights
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
@@ -151,14 +151,13 @@ class inference(gr.basic_block):
         self._weights_error: str | None = None
         self._changer = Changer(self._load, self._accept, self._refuse)
         self._length = length
-        self._sample_rate = sample_rate if sample_rate > 0 else math.nan
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
         self._hold = window_buffer(length, 2 * hold) // 2
-        self._answers = Answers({})
-        self._answering: object | None = None  # the engine that they are of
         self._worker: Worker | None = None
         self._detections = DetectionsPort(self, detections_limit, waits=policy == LOSSLESS)
+        rate = sample_rate if sample_rate > 0 else math.nan
+        self._reports = Reports(self, self._detections, length, len(outputs), rate)
         self._prepare()
         self.message_port_register_out(_STATISTICS)
         self.message_port_register_in(_WEIGHTS)
@@ -184,8 +183,8 @@ class inference(gr.basic_block):
         values = self._statistics.snapshot(depth, engine.backend, engine.name, errors)
         if self._rate_outside:
             values["rate_outside_training"] = True
-        if self._outside:
-            values[tags.WINDOWS_OUTSIDE] = dict(self._outside)
+        if self._reports.outside:
+            values[tags.WINDOWS_OUTSIDE] = dict(self._reports.outside)
         if self._weights_error is not None:
             values["weights_error"] = self._weights_error
         return values
@@ -258,24 +257,17 @@ class inference(gr.basic_block):
         self._detections.acknowledge(message)
 
     def _on_weights(self, message: pmt.pmt_base) -> None:
-        """A symbol, or a pair or dict that has one under ``weights``; or a dict that enrols a class, see enrol_pmt."""
+        """What a message may be: see :func:`.weights_pmt.read_weights`."""
         try:
-            request = read_enrol(message)
+            asked = read_weights(message)
         except EMindError as fault:
             self.logger.error(str(fault))
             return
-        if request is not None:
-            self._asked_for = request.save
-            self._changer.ask(request)
-            return
-        if pmt.is_dict(message) and pmt.dict_has_key(message, _WEIGHTS):
-            message = pmt.dict_ref(message, _WEIGHTS, pmt.PMT_NIL)
-        elif pmt.is_pair(message) and pmt.equal(pmt.car(message), _WEIGHTS):
-            message = pmt.cdr(message)
-        if pmt.is_symbol(message):
-            self.set_weights(pmt.symbol_to_string(message))
+        if isinstance(asked, EnrolRequest):
+            self._asked_for = asked.save
+            self._changer.ask(asked)
         else:
-            self.logger.error(f"a message to change the weights is their name or path, not {message}")
+            self.set_weights(asked)
 
     def _load(self, weights: str | EnrolRequest) -> object:
         from .runtime.engine import ready_engine
@@ -310,6 +302,7 @@ class inference(gr.basic_block):
 
     def _prepare(self) -> None:
         self._statistics = Statistics()
+        self._reports.restart(self._statistics)
         self._streams.restart()
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self._drained_due = 0.0
@@ -318,12 +311,9 @@ class inference(gr.basic_block):
         self._detections.restart()
         self._errors_before = 0  # those of a worker that has ended
         self._rate_outside = False
-        self._outside: dict[str, int] = {}  # windows by the head that they are outside the training of
-        self._outside_said: set[str] = set()
         self._scanned = 0  # tags before this window are known
         self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
-        self._leaving: deque[Anchor] = deque()  # anchors behind the next window to release
-        self._admitting = self._releasing = Anchor(0, 0, self._length, self._length, StreamState())
+        self._admitting = Anchor(0, 0, self._length, self._length, StreamState())
 
     def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
         return [1] * ninputs
@@ -352,7 +342,7 @@ class inference(gr.basic_block):
             count = len(released.fates)
             out[:count] = windows[:count]
             self._make_streams([port[:count] for port in output_items[1:]], windows[:count], released)
-            self._report(released, first)
+            self._reports.of(released, first)
             self.consume(0, count)
         self._publish_statistics_if_due(drained=count == len(windows))
         return count
@@ -369,7 +359,7 @@ class inference(gr.basic_block):
                     "give both blocks the same length"
                 )
             self._coming.append(anchor)
-            self._leaving.append(anchor)
+            self._reports.expect(anchor)
         self._scanned = end
 
     def _admit(self, windows: np.ndarray, first: int) -> None:
@@ -379,7 +369,7 @@ class inference(gr.basic_block):
             if self._coming and self._coming[0].window <= number:
                 self._reach(self._coming.popleft())
             stop = min(end, self._coming[0].window) if self._coming else end
-            rate = self._rate_of(self._admitting)
+            rate = self._reports.rate_of(self._admitting)
             valid = self._admitting.valid_of(number, self._length)
             count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)
             if count < stop - number:
@@ -393,10 +383,7 @@ class inference(gr.basic_block):
             self._statistics.count(gaps=1)
             if not (_same(before.rate, after.rate) and _same(before.freq, after.freq)):
                 self._dispatcher.restart_floor()
-        self._check_rate(self._rate_of(anchor))
-
-    def _rate_of(self, anchor: Anchor) -> float:
-        return self._sample_rate if math.isnan(anchor.state.rate) else anchor.state.rate
+        self._check_rate(self._reports.rate_of(anchor))
 
     def _check_rate(self, rate: float) -> None:
         engine = self._worker.engine
@@ -438,59 +425,6 @@ class inference(gr.basic_block):
         for index, state in self._streams.fill(ports, windows, released):
             for port in range(1, 1 + len(ports)):
                 self.add_item_tag(port, written + index, _RECONSTRUCTION, pmt.intern(state))
-
-    def _report(self, released: Released, first: int) -> None:
-        """Tag the released windows, the first of which is number ``first``, and publish their detections."""
-        if released.engine is not self._answering:
-            self._answering = released.engine
-            domains = getattr(released.engine, "domains", None)
-            self._answers = Answers(released.engine.heads, domains, self._length)
-            self._outside_said = set()
-        written = self.nitems_written(0)
-        reports = [report for report in self._answers.of(released) if report[1]]
-        inferred = released.fates == INFERRED
-        chosen = set()
-        if self._detections.wanted():
-            chosen.update(self._detections.choose([bool(inferred[index]) for index, _ in reports]))
-            self._statistics.count(
-                detections_sent=len(chosen), detections_dropped=len(reports) - len(chosen),
-            )  # fmt: skip
-        for place, (index, said) in enumerate(reports):
-            number = first + index
-            anchor = self._anchor_of(number)
-            valid = anchor.valid_of(number, self._length)
-            if inferred[index]:
-                said, outside = self._answers.flagged(said, self._rate_of(anchor))
-                if outside:
-                    self._count_outside(outside, self._rate_of(anchor))
-            for each in said:
-                value = each.tag(valid)
-                for port in range(1 + self._streams.ports):
-                    self.add_item_tag(port, written + index, each.key, value)
-            if place in chosen:
-                rate, snr_db = self._rate_of(anchor), released.snr_db[index]
-                found = detection(anchor, number, valid, rate, said, snr_db, released.latency_ms[index])
-                self._detections.send(found)
-        lost = int(inferred.sum()) - sum(bool(inferred[index]) for index, _ in reports) if self._answers.speak else 0
-        self._statistics.count(results_lost=lost)
-
-    def _count_outside(self, heads: list[str], rate: float) -> None:
-        """Each of these heads answered a window unlike those that it was trained on; said once in the log."""
-        for name in heads:
-            self._outside[name] = self._outside.get(name, 0) + 1
-            if name not in self._outside_said:
-                self._outside_said.add(name)
-                at = "an unknown rate" if math.isnan(rate) else f"{rate:g} samples a second"
-                self.logger.warn(
-                    f"head {name} was trained on {self._answering.domains[name]}; its answers to windows of "
-                    f"{self._length} samples at {at} are marked {tags.OUTSIDE}"
-                )
-
-    def _anchor_of(self, number: int) -> Anchor:
-        """The anchor that window ``number`` reckons from; numbers only grow."""
-        while self._leaving and self._leaving[0].window <= number:
-            self._releasing = self._leaving.popleft()
-        return self._releasing
 
     def _publish_statistics_if_due(self, drained: bool) -> None:
         """Once a second, and when all that is there has left: who waits for the last windows of a file hears of them.

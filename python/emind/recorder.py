@@ -24,7 +24,8 @@ from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .dsp.trigger import EnergyTrigger, History, Selection
-from .recorder_pmt import Wanted, labels_of, reading_of, switch_of
+from .recorder_pmt import Wanted, labels_of, switch_of
+from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
 

@@ -5,7 +5,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-"""What tags and messages tell a recorder: labels, rate, frequency and time, events, and its switch."""
+"""What tags and messages tell a recorder: labels, events, and its switch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from gnuradio import gr
 
 from .contract import tags
 from .contract.vocabulary import NOISE
-from .dsp.framing import Moment
 
-_RX_TIME = pmt.intern(tags.RX_TIME)
-_RX_RATE = pmt.intern(tags.RX_RATE)
-_RX_FREQ = pmt.intern(tags.RX_FREQ)
 _RECORD = pmt.intern("record")
 
 # Which column a head's answer goes into.
@@ -91,25 +87,3 @@ def labels_of(tag: gr.tag_t) -> tuple[int, dict[str, str | float]] | None:
         if isinstance(value, (int, float)) and math.isfinite(value):
             found[name] = round(value) if name == "num_pulses" else float(value)
     return length, found
-
-
-def reading_of(tag: gr.tag_t) -> dict[str, float | Moment]:
-    """What a tag of a source says about the stream; nothing where its value makes no sense."""
-    value = tag.value
-    if pmt.eq(tag.key, _RX_TIME):
-        if not (pmt.is_tuple(value) and pmt.length(value) == 2):
-            return {}
-        whole, fraction = (_number(pmt.tuple_ref(value, i)) for i in (0, 1))
-        return {} if math.isnan(whole) or math.isnan(fraction) else {"time": (int(whole), fraction)}
-    for key, name in ((_RX_RATE, "rate"), (_RX_FREQ, "freq")):
-        if pmt.eq(tag.key, key):
-            number = _number(value)
-            return {} if math.isnan(number) or (name == "rate" and number <= 0) else {name: number}
-    return {}
-
-
-def _number(value: pmt.pmt_base) -> float:
-    if not (pmt.is_real(value) or pmt.is_integer(value) or pmt.is_uint64(value)):
-        return math.nan
-    number = float(pmt.to_python(value))
-    return number if math.isfinite(number) else math.nan

@@ -18,7 +18,8 @@ from gnuradio import gr
 
 from .contract import tags
 from .contract.errors import UsageError
-from .dsp.framing import Continuity, Framer, Moment, Run, StreamState, window_buffer
+from .dsp.framing import Continuity, Framer, Run, StreamState, window_buffer
+from .rx_tags import readings
 
 _RX_TIME = pmt.intern(tags.RX_TIME)
 _RX_RATE = pmt.intern(tags.RX_RATE)
@@ -158,31 +159,17 @@ class windowing(gr.basic_block):
         if not found:
             return
         self._stream_tags.extend(found)
-        readings: dict[int, dict] = {}
-        for tag in found:
-            reading = self._reading(tag)
-            if reading:
-                readings.setdefault(tag.offset, {}).update(reading)
-        for sample in sorted(readings):
-            state = self._continuity.observe(sample, **readings[sample])
+        for sample, reading in readings(found).items():
+            if "rate" in reading:  # the tags are the source's, this input lies behind a tuner
+                reading["rate"] /= self._decimation
+            if "freq" in reading:
+                reading["freq"] += self._frequency_offset
+            state = self._continuity.observe(sample, **reading)
             if state is None:
                 continue
             self._news.append(state)
             if state.gap:
                 self._framer.mark_gap(sample)
-
-    def _reading(self, tag: gr.tag_t) -> dict[str, float | Moment]:
-        """What a tag says about the stream at this input; nothing where its value makes no sense."""
-        if pmt.eq(tag.key, _RX_TIME):
-            moment = _moment(tag.value)
-            return {} if moment is None else {"time": moment}
-        if pmt.eq(tag.key, _RX_RATE):
-            rate = _number(tag.value)
-            return {"rate": rate / self._decimation} if rate > 0 else {}
-        if pmt.eq(tag.key, _RX_FREQ):
-            freq = _number(tag.value)
-            return {} if math.isnan(freq) else {"freq": freq + self._frequency_offset}
-        return {}
 
     def _tag(self, run: Run, item: int) -> None:
         """Tag the windows of a run, the first of which is output item ``item``."""
@@ -227,21 +214,3 @@ class windowing(gr.basic_block):
         value = pmt.dict_add(value, _STREAM_TAG_VALUE, tag.value)
         value = pmt.dict_add(value, _STREAM_TAG_SOURCE, tag.srcid)
         self.add_item_tag(0, item, _STREAM_TAG, value)
-
-
-def _number(value: pmt.pmt_base) -> float:
-    """A real PMT number as float, nan for anything else or anything infinite."""
-    if not (pmt.is_real(value) or pmt.is_integer(value) or pmt.is_uint64(value)):
-        return math.nan
-    number = float(pmt.to_python(value))
-    return number if math.isfinite(number) else math.nan
-
-
-def _moment(value: pmt.pmt_base) -> Moment | None:
-    """The clock reading in an ``rx_time`` tag, None where it is none."""
-    if not (pmt.is_tuple(value) and pmt.length(value) == 2):
-        return None
-    whole, fraction = _number(pmt.tuple_ref(value, 0)), _number(pmt.tuple_ref(value, 1))
-    if math.isnan(whole) or math.isnan(fraction):
-        return None
-    return int(whole), fraction

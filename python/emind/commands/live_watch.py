@@ -13,9 +13,9 @@ from gnuradio import gr
 
 from ..contract import tags
 from ..dsp.framing import Continuity, samples_between
+from ..rx_tags import readings
 from .head_text import rounded
 
-_RX_TIME, _RX_RATE, _RX_FREQ = (pmt.intern(key) for key in (tags.RX_TIME, tags.RX_RATE, tags.RX_FREQ))
 _LEVEL_SAMPLES = 1024  # of each call are looked at for the level
 
 
@@ -71,19 +71,10 @@ class watch(gr.sync_block):
         return len(x)
 
     def _read(self, found: list) -> None:
-        readings: dict[int, dict] = {}
-        for tag in found:
-            at = readings.setdefault(tag.offset, {})
-            if pmt.eq(tag.key, _RX_TIME):
-                at["time"] = tuple(pmt.to_python(tag.value))
-            elif pmt.eq(tag.key, _RX_RATE):
-                at["rate"] = float(pmt.to_python(tag.value))
-            elif pmt.eq(tag.key, _RX_FREQ):
-                at["freq"] = float(pmt.to_python(tag.value))
-        for sample in sorted(readings):
+        for sample, reading in readings(found).items():
             before = self._continuity.state
-            state = self._continuity.observe(sample, **readings[sample])
-            if state is None or not state.gap or "time" not in readings[sample]:
+            state = self._continuity.observe(sample, **reading)
+            if state is None or not state.gap or "time" not in reading:
                 continue
             expected = before.time_at(sample)
             if expected is None or not before.rate > 0:

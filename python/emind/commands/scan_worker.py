@@ -7,10 +7,8 @@ import queue
 import threading
 
 import numpy as np
-import pmt
 from gnuradio import gr
 
-from ..contract import tags
 from ..contract.answers import read
 from ..contract.errors import EMindError
 from ..contract.tags import CONFIDENCE, FAMILY, LABEL, OUTSIDE, SCORE
@@ -19,10 +17,10 @@ from ..contract.window import ANOMALY, HeadSpec
 from ..dsp.band import plan_tuning
 from ..dsp.framing import Continuity, Moment
 from ..dsp.occupancy import Occupied, find_signals, tuned
+from ..rx_tags import readings
 from .head_text import MAIN_HEAD, rounded
 from .live_source import open_source
 
-_RX_TIME, _RX_RATE, _RX_FREQ = (pmt.intern(key) for key in (tags.RX_TIME, tags.RX_RATE, tags.RX_FREQ))
 MOST_TRIES = 4  # for a stretch without a gap
 MOST_WINDOWS = 64  # are asked about a signal
 LOUD_SHARE = 0.25  # of the loudest windows' power: a window that holds the signal
@@ -65,20 +63,12 @@ class capture(gr.sync_block):
     def work(self, input_items: list, output_items: list) -> int:
         x = input_items[0]
         first = self.nitems_read(0)
-        readings: dict[int, dict] = {}
-        for tag in self.get_tags_in_window(0, 0, len(x)):
-            at = readings.setdefault(tag.offset, {})
-            if pmt.eq(tag.key, _RX_TIME):
-                at["time"] = tuple(pmt.to_python(tag.value))
-            elif pmt.eq(tag.key, _RX_RATE):
-                at["rate"] = float(pmt.to_python(tag.value))
-            elif pmt.eq(tag.key, _RX_FREQ):
-                at["freq"] = float(pmt.to_python(tag.value))
-        cuts = sorted(readings)
+        told = readings(self.get_tags_in_window(0, 0, len(x)))
+        cuts = list(told)
         with self._changed:
             self._take(x[: cuts[0] - first] if cuts else x, first)
             for number, sample in enumerate(cuts):
-                state = self._continuity.observe(sample, **readings[sample])
+                state = self._continuity.observe(sample, **told[sample])
                 if state is not None and state.gap:
                     self._break()
                 end = cuts[number + 1] if number + 1 < len(cuts) else first + len(x)

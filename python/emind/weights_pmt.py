@@ -5,7 +5,7 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-"""A message that enrols a class in the weights of a running block, or takes it away: read, and carried out."""
+"""Messages to a running block for other weights: their name, or a class to enrol in them or to take away."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import pmt
 
+from .contract import tags
 from .contract.errors import EMindError
 from .storage.parquet import Reader
 
+_WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
 MOST = 200  # windows of a file, spread evenly
 KEYS = {"enrol", "remove", "recording", "windows", "rate", "head", "save"}
 
@@ -67,6 +69,23 @@ class EnrolRequest:
         rate = np.repeat(np.array(rates, float), [len(part) for part in parts])
         good = np.isfinite(windows).all(axis=1) & windows.any(axis=1)
         return windows[good][:MOST], rate[good][:MOST]
+
+
+def read_weights(message: pmt.pmt_base) -> str | EnrolRequest:
+    """Name or path of the weights asked for, or what to make them of. EMindError for what cannot be obeyed.
+
+    A symbol, or a pair or dict that has one under ``weights``; or a dict as :func:`read_enrol` reads it.
+    """
+    request = read_enrol(message)
+    if request is not None:
+        return request
+    if pmt.is_dict(message) and pmt.dict_has_key(message, _WEIGHTS):
+        message = pmt.dict_ref(message, _WEIGHTS, pmt.PMT_NIL)
+    elif pmt.is_pair(message) and pmt.equal(pmt.car(message), _WEIGHTS):
+        message = pmt.cdr(message)
+    if not pmt.is_symbol(message):
+        raise EMindError(f"a message to change the weights is their name or path, not {message}")
+    return pmt.symbol_to_string(message)
 
 
 def read_enrol(message: pmt.pmt_base) -> EnrolRequest | None:
