@@ -235,6 +235,25 @@ def test_a_recording_that_has_failed_gathers_nothing_more(tmp_path, monkeypatch)
     assert thread.stop(30)
 
 
+def test_messages_of_other_blocks_are_no_detections_and_no_error():
+    """An error in the handler of a message would end the block."""
+    pmt = pytest.importorskip("pmt")
+    from emind.recorder_pmt import Wanted
+
+    wanted, said = Wanted(frozenset(), 0.5), {"label": "QPSK", "confidence": 0.9}
+    good = {"sample_start": 5, "sample_count": 10, "modulation": said}
+
+    def event(fields):
+        return wanted.in_message(pmt.cons(pmt.to_pmt(fields), pmt.init_u8vector(0, [])), 1e6)
+
+    assert event(good) == (5, 15) and event({**good, "rx_rate": 5e5}) == (10, 30)
+    for other in ({"sample_start": "five"}, {"sample_count": None}, {"rx_rate": "fast"}, {"sample_start": np.inf},
+                  {"modulation": {**said, "confidence": "high"}}):
+        assert event({**good, **other}) is None
+    for other in (pmt.PMT_NIL, pmt.PMT_T, pmt.intern("QPSK"), pmt.init_u8vector(1, [1]), pmt.to_pmt(good)):
+        assert wanted.in_message(other, 1e6) is None
+
+
 def _when(condition, event: threading.Event) -> None:
     while not event.is_set() and not condition():
         os.sched_yield()

@@ -46,15 +46,18 @@ class Wanted(NamedTuple):
 
     def in_message(self, message: pmt.pmt_base, rate: float) -> tuple[int, int] | None:
         """The same of a receiver's PDU; its samples are brought to those of a stream of ``rate`` by its ``rx_rate``."""
-        fields = pmt.to_python(pmt.car(message)) if pmt.is_pair(message) else None
-        if not isinstance(fields, dict) or tags.SAMPLE_START not in fields:
+        try:
+            fields = pmt.to_python(pmt.car(message)) if pmt.is_pair(message) else None
+            if not isinstance(fields, dict) or tags.SAMPLE_START not in fields:
+                return None
+            if not any(self._in_fields(value) for value in fields.values() if isinstance(value, dict)):
+                return None
+            own = fields.get(tags.RX_RATE)
+            factor = max(1, round(rate / own)) if own and rate > 0 else 1
+            start = int(fields[tags.SAMPLE_START]) * factor
+            return start, start + int(fields.get(tags.SAMPLE_COUNT, 1)) * factor
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # of another block; an error here ends this one
             return None
-        if not any(self._in_fields(value) for value in fields.values() if isinstance(value, dict)):
-            return None
-        own = fields.get(tags.RX_RATE)
-        factor = max(1, round(rate / own)) if own and rate > 0 else 1
-        start = int(fields[tags.SAMPLE_START]) * factor
-        return start, start + int(fields.get(tags.SAMPLE_COUNT, 1)) * factor
 
     def _in_fields(self, fields: dict) -> bool:
         label, confidence = fields.get(tags.LABEL), fields.get(tags.CONFIDENCE, 1.0)
