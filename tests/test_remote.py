@@ -251,6 +251,15 @@ def test_a_host_takes_no_more_than_may_wait():
 # --- two processes, one killed ---
 
 
+def test_a_host_does_not_make_waveforms_that_nobody_asks_for(tmp_path):
+    import several_heads  # torch
+
+    path = several_heads.save(tmp_path / "all.safetensors")
+    host = inference_host(str(path), threads=1, backend="torch-float32")
+    assert set(host.engine.heads) == set(several_heads.HEADS) - {"denoise", "separation"}
+    host.engine.close()
+
+
 class Process:
     def __init__(self, address):
         self.process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("fake_host.py")), address, "a"],

@@ -18,7 +18,7 @@ from gnuradio import gr
 
 from .contract.errors import UsageError
 from .remote_pmt import Answers, Hello, Windows, answers_pdu, hello_pdu, read
-from .runtime.engine_remote import HELLO_EVERY_S, described
+from .runtime.engine_remote import CHUNK, HELLO_EVERY_S, described
 
 _WINDOWS = pmt.intern("windows")
 _ANSWERS = pmt.intern("answers")
@@ -33,7 +33,7 @@ class inference_host(gr.basic_block):
 
     Parameters
     ----------
-    weights: name or path of a weights file
+    weights: name or path of a weights file; its heads answer, but for those that make waveforms
     threads: of the engine, 0: as many as serve it
     backend: of the engine
     queue: chunks that may wait
@@ -55,9 +55,12 @@ class inference_host(gr.basic_block):
         if queue < 1:
             raise UsageError(f"queue {queue} must be at least one chunk")
         if engine is None:
-            from .runtime.engine import ready_engine  # torch comes in here and not with the block
+            # torch comes in here and not with the block
+            from .runtime.engine import ready_engine
+            from .runtime.header import heads_for
 
-            engine = ready_engine(weights, backend, threads, 16)
+            # Waveforms are not asked for: they would cost a layer or two, and as much to send as the windows.
+            engine = ready_engine(weights, backend, threads, CHUNK, heads_for(weights, None, ()))
         gr.basic_block.__init__(self, "emind_inference_host", None, None)
         self.engine = engine
         self._hello = hello_pdu(Hello(session := secrets.randbits(63), described(engine)))
