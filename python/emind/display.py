@@ -26,7 +26,7 @@ _RX_FREQ = pmt.intern(tags.RX_FREQ)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _ASYNC = pmt.intern("async_msgs")
-_BRIDGED = 20  # part of the picture that a box may go on without an answer
+_PARTS = 20, 40, 160  # of the picture: bridged where windows are skipped, until a label is the rule, longest pause
 _MOST_WAITING = 4096  # detections that wait for the next picture; older ones are not shown
 
 
@@ -34,8 +34,9 @@ class display(gr.sync_block):
     """Shows a waterfall with a labelled box for each detection, the last answers, and the statistics, in Qt.
 
     Input: the complex stream that the detections are about: the output of :class:`receiver`, or the stream before it
-    (detections of a decimated stream are brought to its samples by their ``rx_rate``). A box lasts as long as answers
-    in a row are the same, and goes on over skipped windows between them for 1/20 of the picture; it is as wide as the part of the channel that stands above the noise
+    (detections of a decimated stream are brought to its samples by their ``rx_rate``). A box lasts
+    while something is there and its label is the rule: it goes on over skipped windows for 1/20 of the picture, over
+    pauses for 1/160, and a new one begins where two thirds of the answers of 1/40 give another label. It is as wide as the part of the channel that stands above the noise
     floor meanwhile, or as the channel where nothing does. ``rx_rate`` and ``rx_freq`` tags are obeyed.
 
     Message ports: ``detections`` and ``statistics`` of :class:`inference` or :class:`receiver` (``statistics`` also of
@@ -100,7 +101,7 @@ class display(gr.sync_block):
         channel = None
         if bandwidth > 0:
             channel = offset - bandwidth / 2, offset + bandwidth / 2
-        self._widget = widget(title, Scene(sample_rate, span_s / _BRIDGED), self._feed, channel, (level_min, level_max), frame_rate,
+        self._widget = widget(title, Scene(sample_rate, *(span_s / part for part in _PARTS)), self._feed, channel, (level_min, level_max), frame_rate,
                               show_noise)
         for port, handler in ((_DETECTIONS, self._on_detection), (_STATISTICS, self._on_statistics),
                               (_ASYNC, self._on_async)):

@@ -277,25 +277,58 @@ class qa_display(gr_unittest.TestCase):
         self.assertEqual([(run.start, run.stop, run.windows) for run in scene.runs],
                          [(0, 2048, 3), (2048, 3072, 1), (3072, 4096, 1), (9000, 10_024, 1)])
 
-    def test_skipped_windows_between_the_same_answers_are_bridged_and_not_counted(self):
-        scene = Scene(RATE, bridge_s=0.01)
-        for start, label in ((0, "QPSK"), (9000, "QPSK"), (20_025, "QPSK"), (30_000, "BPSK"), (40_000, "QPSK")):
+    def said(self, answers, **parameters):
+        """Runs of a scene after (start, label) of windows of 1,024 samples."""
+        scene = Scene(RATE, **parameters)
+        for start, label in answers:
             scene.detection({"sample_start": start, "sample_count": 1024,
                              "modulation": {"label": label, "confidence": 0.5}})
-        self.assertEqual([(run.start, run.stop, run.windows) for run in scene.runs],
-                         [(0, 10_024, 2), (20_025, 21_049, 1), (30_000, 31_024, 1), (40_000, 41_024, 1)])
+        return [(run.start, run.stop, run.text().split()[0], run.agreeing(), run.windows) for run in scene.runs]
+
+    def test_skipped_windows_between_answers_are_bridged_and_not_counted(self):
+        answers = ((0, "QPSK"), (9000, "QPSK"), (20_025, "QPSK"), (30_000, "BPSK"), (42_000, "QPSK"))
+        self.assertEqual(self.said(answers, bridge_s=0.01), [
+            (0, 10_024, "QPSK", 2, 2), (20_025, 30_000, "QPSK", 1, 1), (30_000, 31_024, "BPSK", 1, 1),
+            (42_000, 43_024, "QPSK", 1, 1)])
+
+    def test_single_other_answers_do_not_end_a_box_and_a_new_signal_does(self):
+        labels = ["QPSK"] * 40 + ["8PSK"] + ["QPSK"] * 5 + ["8PSK"] * 2 + ["QPSK"] * 20 + ["16QAM"] * 30
+        self.assertEqual(self.said([(1024 * k, label) for k, label in enumerate(labels)], settle_s=0.01),
+                         [(0, 68 * 1024, "QPSK", 65, 68), (68 * 1024, 98 * 1024, "16QAM", 30, 30)])
+
+    def test_short_pauses_belong_to_a_signal_and_longer_ones_do_not(self):
+        labels = ["QPSK"] * 10 + ["noise"] * 2 + ["QPSK"] * 10 + ["noise"] * 9 + ["QPSK"] * 10
+        self.assertEqual(self.said([(1024 * k, label) for k, label in enumerate(labels)], pause_s=0.005), [
+            (0, 22 * 1024, "QPSK", 20, 20), (22 * 1024, 31 * 1024, "noise", 9, 9),
+            (31 * 1024, 41 * 1024, "QPSK", 10, 10)])
+
+    def test_an_answer_before_its_samples_gets_its_width_with_them(self):
+        _, window, _ = self.shown(burst(200_000, 100_000, 150_000, 200e3), [detection(120_000, "QPSK")])
+        view = window.waterfall
+        lines, first, rows, every, rate, center = window._feed(window._scene)
+        boxes = list(window._scene.boxes)
+        view._bands.clear()
+        view.show_lines(lines[: 110_000 // every], first, rows, every, rate, center, boxes)
+        self.assertEqual(view.band_of(boxes[0]), (-RATE / 2, RATE / 2))
+        view.show_lines(lines, first, rows, every, rate, center, boxes)
+        low, high = view.band_of(boxes[0])
+        self.assertTrue(100e3 < low < 200e3 < high < 300e3)
 
     def test_texts_do_not_overlap_and_the_longest_box_has_its_own(self):
-        count = 800_000
-        messages = [detection(s, "QPSK") for s in range(102_400, 409_600, 1024)]
-        messages += [detection(s, label) for s, label in ((409_600, "BPSK"), (411_000, "8PSK"), (412_100, "FM"))]
-        _, window, _ = self.shown(burst(count, 102_400, 413_124, 200e3), messages)
+        messages = [detection(s, "QPSK") for s in range(730_000, 760_000, 1024)]
+        messages += [detection(s, label) for s, label in ((765_000, "BPSK"), (770_000, "8PSK"), (775_000, "NFM"))]
+        _, window, _ = self.shown(burst(800_000, 720_000, 790_000, 200e3), messages, span_s=0.08)
         names = window.waterfall.named
         self.assertIn("QPSK 0.90", [text for _, text in names])
         self.assertEqual(len(window.waterfall.drawn), 4)
         self.assertTrue(all(rect.height() >= 4 for rect, _ in window.waterfall.drawn))
         for k, (one, _) in enumerate(names):
             self.assertFalse(any(one.intersects(other) for other, _ in names[:k]))
+
+    def test_labels_that_are_seen_have_colours_of_their_own(self):
+        names = ["BPSK", "QPSK", "pi/4-DQPSK", "16QAM", "64QAM", "4FSK"]
+        self.assertEqual([colour_of(name).rgb() for name in names], [colour_of(name).rgb() for name in names])
+        self.assertGreater(len({colour_of(name).rgb() for name in names}), 4)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import pmt
@@ -19,34 +19,69 @@ _NO_HEADS = frozenset({tags.SAMPLE_START, tags.SAMPLE_COUNT, tags.RX_TIME, tags.
 
 
 @dataclass
-class Run:
-    """Answers in a row that are the same: samples ``start`` to ``stop`` of the display's stream."""
+class Answer:
+    """What was said of one window: samples ``start`` to ``stop`` of the display's stream."""
 
     start: int
     stop: int
     labels: dict[str, str]  # head -> label, the main head first
+    confidences: dict[str, float]
     freq: float | None  # rx_freq, Hz
-    windows: int = 0
-    confidences: dict[str, float] = field(default_factory=dict)  # head -> sum
-    snrs: list[float] = field(default_factory=lambda: [0.0, 0])  # sum and count, dB
+    snr_db: float | None
 
     @property
     def quiet(self) -> bool:
         """Nothing is there, all heads say."""
         return all(label in QUIET for label in self.labels.values())
 
+
+@dataclass
+class Run:
+    """Answers in a row that are shown as one; each head's label is the one that it gave most often."""
+
+    start: int
+    stop: int
+    quiet: bool
+    freq: float | None
+    windows: int = 0
+    votes: dict[str, dict[str, list]] = field(default_factory=dict)  # head -> label -> [windows, sum of confidences]
+    snrs: list[float] = field(default_factory=lambda: [0.0, 0])  # sum and count, dB
+
+    def add(self, answer: Answer, sign: int = 1) -> None:
+        """Counts an answer, or takes it back (-1)."""
+        self.windows += sign
+        for head, label in answer.labels.items():
+            vote = self.votes.setdefault(head, {}).setdefault(label, [0, 0.0])
+            vote[0] += sign
+            vote[1] += sign * answer.confidences[head]
+        if answer.snr_db is not None:
+            self.snrs[0] += sign * answer.snr_db
+            self.snrs[1] += sign
+        if sign > 0:
+            self.stop = max(self.stop, answer.stop)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {head: max(given, key=lambda label: given[label][0]) for head, given in self.votes.items()}
+
     @property
     def snr_db(self) -> float | None:
         return self.snrs[0] / self.snrs[1] if self.snrs[1] else None
 
+    def agreeing(self) -> int:
+        """Windows of which the main head said what is shown."""
+        return max(vote[0] for vote in next(iter(self.votes.values())).values())
+
     def confidence(self, head: str) -> float:
-        """Mean over the windows."""
-        return self.confidences[head] / self.windows
+        """Mean over the windows that agree."""
+        count, total = max(self.votes[head].values(), key=lambda vote: vote[0])
+        return total / count
 
     def text(self) -> str:
         """Label and confidence of each head that says that something is there; of all, where none does."""
-        heard = {head: label for head, label in self.labels.items() if label not in QUIET} or self.labels
-        main = next(iter(self.labels))
+        labels = self.labels
+        heard = {head: label for head, label in labels.items() if label not in QUIET} or labels
+        main = next(iter(labels))
         return " · ".join(f"{'' if head == main else head + ' '}{label} {self.confidence(head):.2f}"
                           for head, label in heard.items())
 
@@ -59,16 +94,22 @@ class Run:
 class Scene:
     """Gathers what came over the message ports of a display.
 
-    ``rate``: of the display's stream; detections of a decimated stream are brought to its samples by their
-    ``rx_rate``. ``bridge_s``: answers that are the same and at most so many seconds apart are one run; under overload
-    skipped windows lie between them. All calls come from one thread.
+    All calls come from one thread.
+
+    Parameters
+    ----------
+    rate: of the display's stream; detections of a decimated stream are brought to its samples by their ``rx_rate``
+    bridge_s: skipped windows between two answers end a run only where they last longer, seconds
+    settle_s: a label has to be given by two thirds of the answers of so many seconds to begin a run of its own
+    pause_s: nothing for at most so many seconds between two equal answers does not end a run
     """
 
-    def __init__(self, rate: float, bridge_s: float = 0.0) -> None:
+    def __init__(self, rate: float, bridge_s: float = 0.0, settle_s: float = 0.0, pause_s: float = 0.0) -> None:
         self.rate, self.origin, self._picture = rate, 0, 0
-        self.bridge_s = bridge_s
+        self.bridge_s, self.settle_s, self.pause_s = bridge_s, settle_s, pause_s
         self.boxes: deque[Run] = deque(maxlen=MOST_BOXES)  # without the quiet ones
         self.runs: deque[Run] = deque(maxlen=MOST_RUNS)
+        self._recent: deque[Answer] = deque()  # of the newest run, those of the last settle_s
         self.overflows = 0
         self.counts: dict = {}
         self.recorder: dict = {}
@@ -79,38 +120,84 @@ class Scene:
             self.rate, self.origin, self._picture = rate, origin, picture
             self.boxes.clear()
             self.runs.clear()
+            self._recent.clear()
 
     def detection(self, fields: dict) -> None:
         """The dict of a PDU of the port ``detections``."""
+        answer = self._answer(fields)
+        if answer is None:
+            return
+        if not self._continues(answer):
+            self._begin([answer], answer.start)
+            return
+        run = self.runs[-1]
+        run.add(answer)
+        self._recent.append(answer)
+        since = answer.stop - max(answer.stop - answer.start, round(self.settle_s * self.rate))
+        while self._recent[0].start < since:
+            self._recent.popleft()
+        if not run.quiet:
+            self._split(run)
+
+    def _answer(self, fields: dict) -> Answer | None:
         heads = {name: value for name, value in fields.items()
                  if name not in _NO_HEADS and isinstance(value, dict) and tags.LABEL in value}
         if not heads or tags.SAMPLE_START not in fields:
-            return
+            return None
         names = sorted(heads, key=lambda name: (name != MAIN_HEAD, name))
-        labels = {name: str(heads[name][tags.LABEL]) for name in names}
         own = fields.get(tags.RX_RATE)
         factor = max(1, round(self.rate / own)) if own and own > 0 else 1
         start = int(fields[tags.SAMPLE_START]) * factor - self.origin
-        length = int(fields.get(tags.SAMPLE_COUNT, 1)) * factor
-        if start + length <= 0:
-            return
-        run = self.runs[-1] if self.runs else None
-        freq = fields.get(tags.RX_FREQ)
-        bridged = round(self.bridge_s * self.rate)
-        if run is None or run.labels != labels or run.freq != freq or not run.start <= start <= run.stop + bridged:
-            run = Run(start, start, labels, freq)
-            self.runs.append(run)
-            if not run.quiet:
-                self.boxes.append(run)
-        run.stop = max(run.stop, start + length)
-        run.windows += 1
-        for name in names:
-            confidence = float(heads[name].get(tags.CONFIDENCE, 0.0))
-            run.confidences[name] = run.confidences.get(name, 0.0) + confidence
+        stop = start + int(fields.get(tags.SAMPLE_COUNT, 1)) * factor
         snr = fields.get(tags.SNR_DB)
-        if snr is not None:
-            run.snrs[0] += float(snr)
-            run.snrs[1] += 1
+        return None if stop <= 0 else Answer(
+            start, stop, {name: str(heads[name][tags.LABEL]) for name in names},
+            {name: float(heads[name].get(tags.CONFIDENCE, 0.0)) for name in names}, fields.get(tags.RX_FREQ),
+            None if snr is None else float(snr))
+
+    def _continues(self, answer: Answer) -> bool:
+        """Whether it belongs to the newest run, or to the one before a pause, which then is the newest again."""
+        run = self.runs[-1] if self.runs else None
+        if run is None or run.freq != answer.freq or set(run.votes) != set(answer.labels):
+            return False
+        if not run.start <= answer.start <= run.stop + round(self.bridge_s * self.rate):
+            return False
+        if run.quiet == answer.quiet:
+            return True
+        before = self.runs[-2] if run.quiet and len(self.runs) > 1 else None
+        if (before is None or before.quiet or before.freq != answer.freq or before.labels != answer.labels
+                or answer.start - before.stop > round(self.pause_s * self.rate)):
+            return False
+        self.runs.pop()
+        self._recent.clear()
+        return True
+
+    def _split(self, run: Run) -> None:
+        """Where another label than the run's has become the rule, a run begins at the first answer that gave it."""
+        if run.start > self._recent[0].start - (self._recent[-1].stop - self._recent[0].start):
+            return  # too young to be two: its own label follows the majority
+        for head, label in run.labels.items():
+            given = Counter(answer.labels[head] for answer in self._recent)
+            newer, count = given.most_common(1)[0]
+            if newer == label or 3 * count < 2 * len(self._recent):
+                continue
+            while self._recent[0].labels[head] != newer:
+                self._recent.popleft()
+            moved = list(self._recent)
+            for answer in moved:
+                run.add(answer, -1)
+            run.stop = min(run.stop, max(moved[0].start, run.start + 1))
+            self._begin(moved, run.stop)
+            return
+
+    def _begin(self, answers: list[Answer], start: int) -> None:
+        run = Run(start, start, answers[0].quiet, answers[0].freq)
+        for answer in answers:
+            run.add(answer)
+        self._recent = deque(answers)
+        self.runs.append(run)
+        if not run.quiet:
+            self.boxes.append(run)
 
     def statistics(self, fields: dict) -> None:
         """The dict of a PDU of the port ``statistics`` of a receiver or of a recorder."""

@@ -5,7 +5,6 @@ The newest line is at the top. Colours follow the level between the noise floor 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 
@@ -19,6 +18,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 8, 36  # margins of the plot, pixels
 _RAMP = ((0, (8, 8, 40)), (90, (20, 60, 140)), (150, (30, 150, 130)), (205, (230, 200, 60)), (255, (255, 255, 240)))
 _LEAST_HEIGHT = 4  # of a box, pixels: a single window is often less than a line
 _LEAST_SPAN_DB = 20.0  # of the colours
+_BOX_COLOURS = ((255, 120, 220), (120, 255, 120), (255, 150, 60), (120, 230, 255), (200, 150, 255), (255, 105, 105),
+                (255, 255, 255), (190, 255, 60))  # none of the waterfall's
+_given: dict[str, int] = {}  # label -> number of its colour
 _COLUMNS = ("at (s)", "windows", "answer", "confidence", "SNR (dB)")
 _ROWS = 6
 
@@ -32,9 +34,9 @@ def _palette() -> np.ndarray:
 
 
 def colour_of(label: str) -> QtGui.QColor:
-    """Of a label's boxes, always the same one; none of the waterfall's blues."""
-    hue = int.from_bytes(hashlib.blake2b(label.encode(), digest_size=2).digest(), "big") % 270
-    return QtGui.QColor(QtGui.QColor.fromHsv(hue if hue < 180 else hue + 90, 150, 255).rgb())
+    """Of a label's boxes, the same one in all displays of the program: the next that no label has yet."""
+    number = _given.setdefault(label, len(_given))
+    return QtGui.QColor(*_BOX_COLOURS[number % len(_BOX_COLOURS)])
 
 
 class WaterfallView(QtWidgets.QWidget):
@@ -85,12 +87,12 @@ class WaterfallView(QtWidgets.QWidget):
     def _band_of(self, box: Run) -> tuple[int, tuple[float, float]]:
         low, high = self._channel or (-self._rate / 2, self._rate / 2)
         begin = max(0, math.floor(box.start / self._every) - self._first)
-        end = max(begin, math.ceil(box.stop / self._every) - self._first)
+        end = min(len(self._lines), max(begin, math.ceil(box.stop / self._every) - self._first))
         known = self._bands.get(id(box))
+        if begin >= end:  # answers come before the samples that they are about
+            return 0, known[1] if known else (low, high)
         if known is not None and known[0] == end - begin:  # nothing new of it
             return known
-        if begin >= len(self._lines):
-            return end - begin, known[1] if known else (low, high)
         return end - begin, occupied_part(self._lines[begin:end], self._floor, self._rate, low, high)
 
     def _range(self) -> tuple[float, float]:
@@ -236,7 +238,9 @@ class DisplayWidget(QtWidgets.QWidget):
             if row < len(newest):
                 run = newest[row]
                 snr = run.snr_db
-                texts = [f"{run.stop / rate:.3f}", f"{run.windows:,}", run.answers(),
+                agree = run.agreeing()
+                texts = [f"{run.stop / rate:.3f}",
+                         f"{run.windows:,}" if agree == run.windows else f"{agree:,} of {run.windows:,}", run.answers(),
                          f"{run.confidence(next(iter(run.labels))):.2f}", "-" if snr is None else f"{snr:.1f}"]
             for column, text in enumerate(texts):
                 item = self.answers.item(row, column)
