@@ -70,6 +70,8 @@ class Answers:
         self, heads: Mapping[str, HeadSpec], domains: Mapping[str, Domain] | None = None, length: int = 0
     ) -> None:
         self._heads = {name: _Head(head) for name, head in heads.items() if speaks(head)}
+        # What is said of a window found to be noise.
+        self.noise = [head.noise for head in self._heads.values() if head.noise is not None]
         self._domains, self._length = domains or {}, length
         self._rate, self._outside = math.nan, self._heads_outside(math.nan)
 
@@ -81,14 +83,13 @@ class Answers:
     def of(self, released: Released) -> Iterator[tuple[int, list[Said]]]:
         """For each released window that was inferred or found to be noise: its index among them, and what is said."""
         rows = [head.read(released.answers[name]) for name, head in self._heads.items() if name in released.answers]
-        noise = [head.noise for head in self._heads.values() if head.noise is not None]
         inferred = 0
         for index in np.flatnonzero((released.fates == INFERRED) | (released.fates == FATE_NOISE)).tolist():
             if released.fates[index] == INFERRED:
                 yield index, [say(inferred) for say in rows]
                 inferred += 1
             else:
-                yield index, list(noise)
+                yield index, self.noise
 
     def flagged(self, said: list[Said], rate_hz: float) -> tuple[list[Said], list[str]]:
         """What heads say, marked where it comes from a head that was not trained on such windows; and those heads."""

@@ -35,7 +35,7 @@ class Reports:
     def __init__(self, block: gr.basic_block, detections: DetectionsPort, length: int, ports: int, rate: float) -> None:
         self._block, self._detections = block, detections
         self._length, self._ports, self._rate = length, ports, rate
-        self._answers = Answers({})
+        self._answers, self._noise = Answers({}), []
         self._answering: object | None = None  # the engine that they are of
         self.restart(Statistics())
 
@@ -61,8 +61,10 @@ class Reports:
             self._answering = released.engine
             domains = getattr(released.engine, "domains", None)
             self._answers = Answers(released.engine.heads, domains, self._length)
+            # Made once: a band of which most is gated brings ten times as many windows as an engine can answer.
+            self._noise = [(each.key, each.tag(self._length)) for each in self._answers.noise]
             self._outside_said = set()
-        written = self._block.nitems_written(0)
+        written, add_item_tag = self._block.nitems_written(0), self._block.add_item_tag
         reports = [report for report in self._answers.of(released) if report[1]]
         inferred = released.fates == INFERRED
         chosen = set()
@@ -77,10 +79,10 @@ class Reports:
                 said, outside = self._answers.flagged(said, rate)
                 if outside:
                     self._count_outside(outside, rate)
-            for each in said:
-                value = each.tag(valid)
+            whole = not inferred[index] and valid == self._length
+            for key, value in self._noise if whole else [(each.key, each.tag(valid)) for each in said]:
                 for port in range(self._ports):
-                    self._block.add_item_tag(port, written + index, each.key, value)
+                    add_item_tag(port, written + index, key, value)
             if place in chosen:
                 snr_db, latency_ms = released.snr_db[index], released.latency_ms[index]
                 self._detections.send(detection(anchor, number, valid, rate, said, snr_db, latency_ms))
