@@ -87,6 +87,13 @@ class Live:
     def until_answers(self, count: int, within: float = 30.0) -> dict:
         return self.until(lambda told: "event" not in told, count, within)
 
+    def until_answers_behind_gap(self, number: int, count: int = 20) -> None:
+        """Until so many windows behind the gap of this number, from 1, are answered: those before it may come late."""
+        while len(self.events("gap")) < number:
+            self.until_event("gap")
+        first = self.events("gap")[number - 1]["sample"]
+        self.until(lambda told: "event" not in told and told["sample_start"] >= first, count)
+
     def finish(self, stop: bool = True, within: float = 30.0) -> dict:
         """Stop it, read to the end, and give the summary."""
         if stop:
