@@ -1,0 +1,174 @@
+"""`emind live` without a radio: recordings, lines, the terminal and its keys, a full disk; and its parts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import numpy as np
+import pytest
+from conftest import tone_bursts
+from emind.commands.live import parse_command
+from emind.commands.live_process import Overflows
+from emind.commands.live_view import View
+from emind.contract.errors import UsageError
+from live_run import START_S, Live, run_once
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("--gain", "loud"), "decibels, or auto"),
+    (("--rate", 0), "--rate 0 must be above 0"),
+    (("--channels", "0,0"), "--channels"),
+    (("--channels", "left"), "--channels"),
+    (("--duration", 0), "--duration"),
+    (("--label", "modulation=LoRa"), "--record"),
+    (("--soapy", "rtlsdr", "--subdev", "A:0"), "for a USRP"),
+    (("--file", "x.cf32", "--freq", 1e6), "for a radio"),
+    (("--format", "cu8"), "--file"),
+    (("--watchdog-ms", -1), "--watchdog-ms"),
+    (("--bandwidth", 9e9), "--bandwidth"),
+])
+def test_arguments_that_cannot_work_are_one_line(emind, arguments, words):
+    outcome = emind("live", *arguments)
+    assert outcome.status == 2 and words in outcome.err and len(outcome.err.splitlines()) == 1
+
+
+def test_a_recording_is_played_without_a_radio(raw, small_weights):
+    path = raw(tone_bursts(100_000))
+    with Live("--file", path, "--rate", 200e3, "--weights", small_weights, "--backend", "torch-float32") as run:
+        run.until_event("opened", within=START_S)
+        run.until_answers(3)
+        run.say(freq=1e6)
+        assert "no frequency" in run.until_event("refused")["text"]
+        summary = run.finish(stop=False)
+    assert run.process.returncode == 0 and summary["samples"] == 100_000
+    assert summary["windows_seen"] == 97 == sum(summary["windows_" + k] for k in ("inferred", "skipped", "gated"))
+    assert all(one["time_s"] == one["sample_start"] / 200e3 for one in run.answers())
+
+
+def test_lines_for_a_pipe_and_the_counts_at_the_end(raw, small_weights):
+    done = run_once("live", "--file", raw(tone_bursts(60_000)), "--rate", 200e3, "--weights", small_weights,
+                    "--backend", "torch-float32")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and all(" s " in line and "windows" in line for line in done.stdout.splitlines())
+    assert "60,000 samples" in done.stderr and "58 seen" in done.stderr
+
+
+def test_a_terminal_gets_a_table_that_obeys_keys(raw, small_weights):
+    """Under a pseudo-terminal: what is heard, the counts, and q to end it."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    path = raw(np.tile(tone_bursts(100_000), 40))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "live", "--file", str(path), "--rate", "200e3", "--weights", str(small_weights),
+         "--backend", "torch-float32"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env={**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"})
+    before = termios.tcgetattr(slave)
+    try:
+        shown = read_until(master, "seen, ", START_S)
+        os.write(master, b"\x1b[C")  # a recording cannot be tuned
+        shown += read_until(master, "answered);", START_S)
+        os.write(master, b"q")
+        shown += read_until(master, None, 30)
+        assert process.wait(30) == 0
+        assert termios.tcgetattr(slave)[3] == before[3]  # the terminal is as it was
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)
+    for words in ("recording.cf32", "200 kS/s", "last answers", "confidence", "latency", "q quit"):
+        assert words in shown
+
+
+def read_until(number: int, words: str | None, within: float) -> str:
+    """Text of a terminal until the words have come, or (None) until no more comes for two seconds."""
+    text, end = "", time.monotonic() + within
+    while time.monotonic() < end and (words is None or words not in text):
+        if select.select([number], [], [], 2.0)[0]:
+            text += os.read(number, 65536).decode(errors="replace")
+        elif words is None:
+            break
+    assert words is None or words in text, text[-3000:]
+    return text
+
+
+def test_keys_become_commands():
+    view = View({}, None)
+    view.event({"event": "opened", "device": "N210", "serial": "1", "freq": 100e6, "rate": 1e6, "gain": 10.0})
+    assert view.keys("\x1b[C\x1b[D\x1b[A\x1b[B") == \
+        [{"freq": 100.25e6}, {"freq": 99.75e6}, {"gain": 11.0}, {"gain": 9.0}]
+    assert view.keys("f868.31\x7f\x7f3\n") == [{"freq": pytest.approx(868.3e6)}]
+    assert view.keys("f12\x1bxf\n") == [] and view.keys("q") == [{"stop": True}]
+    assert view.keys("a") == [{"gain": "auto"}]
+    view.event({"event": "set", "automatic_gain": True, "freq": 100e6, "rate": 1e6, "gain": 12.0})
+    assert view.keys("a") == [{"gain": 12.0}]
+
+
+@pytest.mark.parametrize("line", ["", "5", "[1]", "{}", '{"freq": "high"}', '{"freq": NaN}', '{"gain": true}', "{",
+                                  '{"label": 3}', '{"label": {"sheep": 1}}', '{"rate": "auto"}'])
+def test_a_line_that_is_no_command_is_refused(line):
+    with pytest.raises(UsageError):
+        parse_command(line)
+    assert parse_command('{"gain": "auto", "freq": 1e8}') == {"gain": "auto", "freq": 1e8}
+
+
+def test_the_level_is_brought_between_its_limits_and_left_there():
+    pytest.importorskip("gnuradio")
+    from emind.commands.live_watch import LevelControl
+
+    control = LevelControl(lowest_db=0, highest_db=30)
+    gain, level_at_zero = 0.0, 0.01
+    for _ in range(10):
+        gain = control.step(gain, min(1.0, level_at_zero * 10 ** (gain / 20)))
+    assert 0.1 <= level_at_zero * 10 ** (gain / 20) <= 0.6
+    assert control.step(gain, level_at_zero * 10 ** (gain / 20)) == gain
+    assert control.step(20.0, 1.0) == 10.0 and control.step(25.0, 0.0001) == 30.0 and control.step(3.0, 1.0) == 0.0
+    assert control.step(12.0, 0.0) == 12.0  # nothing came
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_reception(raw, small_weights, tmp_path):
+    """Files may grow to 200 kB: what was written is finished, the run goes on and says so at its end."""
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+            "from emind.cli import main; sys.exit(main(sys.argv[1:]))")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, "live", "--file", str(raw(tone_bursts(400_000))), "--rate", "200e3",
+         "--weights", str(small_weights), "--backend", "torch-float32", "--record", str(tmp_path / "take"), "--json",
+         "-"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"})
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    ended, = [one for one in told if one.get("event") == "recording_ended"]
+    assert done.returncode == 1 and "take" in ended["text"]
+    assert [line for line in done.stderr.splitlines() if line.startswith("emind: error:")] == \
+        [f"emind: error: {ended['text']}"]
+    assert told[-1]["samples"] == 400_000 and told[-1]["recording"]["error"] == ended["text"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_missing_recording_is_one_line(emind):
+    outcome = emind("live", "--file", "nowhere.cf32", "--rate", 1e6)
+    assert outcome.status == 1 and outcome.err == "emind: error: nowhere.cf32: no such file\n"
+
+
+def test_overflows_find_their_marks_in_order_and_are_told_without_one_after_a_while():
+    held = Overflows()
+    held.happened(2, 100, now=5.0)
+    held.mark("D")
+    assert [event["mark"] for event in held.told(5.0)] == ["D"]
+    assert held.told(5.2) == []
+    held.mark("O")
+    assert [event["mark"] for event in held.told(5.25)] == ["O"]
+    held.happened(1, 300, now=6.0)
+    late, = held.told(6.5)
+    assert (late["mark"], late["sample"]) == ("", 300) and "did not say" in late["reason"]
+    held.happened(1, 400, now=7.0)
+    assert len(held.told(7.0, all_of_them=True)) == 1 and held.counts == {"O": 1, "D": 1, "": 2}
