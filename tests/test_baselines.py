@@ -1,4 +1,4 @@
-"""Published networks and detectors, and the per-sample stem of the encoder."""
+"""Published networks and detectors."""
 
 import numpy as np
 import pytest
@@ -61,27 +61,6 @@ def test_pet_cgdnn_turns_windows_by_the_angle_it_reads():
     iq = torch.randn(2, 16, 2)
     turned = torch.view_as_complex(iq) * np.exp(-0.7j)
     assert torch.allclose(torch.view_as_complex(model.turned(iq).contiguous()), turned, atol=1e-6)
-
-
-# ------------------------------------------------------------------------------------------------- the sample stem
-
-
-def test_a_sample_stem_adds_to_the_encoder_and_changes_no_other():
-    plain = Encoder(nano(patch=8, channels="iq_envelope_phase"))
-    stem = Encoder(nano(patch=8, channels="iq_envelope_phase", stem="sample"))
-    extra = {name for name in stem.state_dict() if name not in plain.state_dict()}
-    assert extra == {"stem.0.weight", "stem.0.bias", "stem.2.weight", "stem.2.bias"}
-    assert count(stem) - count(plain) == (5 * 64 + 64) + (64 * 32 + 32) + 8 * (32 - 5) * 128
-
-
-@torch.no_grad()
-def test_a_sample_stem_sees_one_sample_at_a_time():
-    encoder = Encoder(nano(patch=8, stem="sample"))
-    samples = torch.randn(3, 4, 8, 2)
-    other = samples.clone()
-    other[1, 2, 5] += 1.0
-    difference = (encoder.stem(samples) - encoder.stem(other)).abs().amax(-1)
-    assert torch.nonzero(difference).tolist() == [[1, 2, 5]]
 
 
 # ---------------------------------------------------------------------------------------------- energy detection

@@ -22,13 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .stems import STEMS, stem_of
+
 CHANNELS = {
     "iq": 2,  # I, Q: the paper's input
     "iq_envelope_phase": 5,  # I, Q, |x|, cosine and sine of the phase step from the sample before
-}
-STEMS = {
-    "linear": (),  # channels as they are: the paper's tokenizer
-    "sample": (64, 32),  # a small network on each sample by itself: where a symbol is one sample it decides
 }
 SPECTRUM = 1024  # transform length of the spectral tokens
 PIECE = 64  # values in a spectral token
@@ -295,10 +293,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [CHANNELS[config.channels], *STEMS[config.stem]]
-        layers = [(nn.Linear(a, b), nn.GELU()) for a, b in zip(widths, widths[1:], strict=False)]
-        self.stem = nn.Sequential(*(part for layer in layers for part in layer)) if layers else None
-        self.patch_layer = nn.Linear(config.patch * widths[-1], config.width)
+        self.stem, values = stem_of(config.stem, CHANNELS[config.channels])
+        self.patch_layer = nn.Linear(config.patch * values, config.width)
         self.class_token = nn.Parameter(torch.zeros(config.width))
         self.rate_token = RateToken(config.width)
         self.spectral_tokens = SpectralTokens(config.width) if config.spectral else None
@@ -312,18 +308,18 @@ class Encoder(nn.Module):
         batch, length, _ = iq_BL2.shape
         samples_BLC = sample_channels(iq_BL2, self.config.channels)
         samples_BLC = functional.pad(samples_BLC, (0, 0, 0, -length % self.config.patch))
-        patches_BND = self.patch_tokens(samples_BLC.unflatten(1, (-1, self.config.patch)))
+        patches_BND = self.patch_tokens(samples_BLC)
         patches_BND = patches_BND + positions(patches_BND.shape[1], self.config.width, patches_BND.device)
         tokens = [self.class_token.expand(batch, 1, -1), self.rate_token(rate_B).unsqueeze(1), patches_BND]
         if self.spectral_tokens is not None:
             tokens.append(self.spectral_tokens(iq_BL2))
         return torch.cat(tokens, dim=1)
 
-    def patch_tokens(self, samples_NPC: Tensor) -> Tensor:
-        """Channels of patches' samples (..., N, P, C) to (..., N, D), without positions. A stem sees one sample."""
+    def patch_tokens(self, samples_BLC: Tensor) -> Tensor:
+        """Channels of samples (..., N P, C), whole patches, to (..., N, D), without positions."""
         if self.stem is not None:
-            samples_NPC = self.stem(samples_NPC)
-        return self.patch_layer(samples_NPC.flatten(-2))
+            samples_BLC = self.stem(samples_BLC)
+        return self.patch_layer(samples_BLC.unflatten(-2, (-1, self.config.patch)).flatten(-2))
 
     def encode(self, tokens_BTD: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""

@@ -31,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .emind import Encoder, Mix, mix_windows, positions, sample_channels
 from .masking import Selection
+from .stems import STEMS
 from .packed_batch import PackedBatch, Patches
 
 
@@ -87,10 +88,12 @@ def packed_tokens(encoder: Encoder, batch: PackedBatch, patches: Patches, kept: 
     width, signals = encoder.config.width, batch.signals
     if batch.patch != encoder.config.patch:
         raise ValueError(f"the batch is packed in patches of {batch.patch}, the encoder's are {encoder.config.patch}")
+    if STEMS[encoder.config.stem].kernel > 1:
+        raise ValueError(f"the stem {encoder.config.stem!r} looks beyond a patch: what is masked would leak")
     iq_NP2 = patches.iq(batch)
     number_K = patches.number_N[kept.index_K]
     samples_KPC = visible_channels(iq_NP2, kept, number_K, encoder.config.channels)
-    patches_KD = encoder.patch_tokens(samples_KPC)
+    patches_KD = encoder.patch_tokens(samples_KPC).squeeze(-2)
     patches_KD = patches_KD + positions(int(patches.count_S[-1]), width, patches_KD.device)[number_K]
     rate_SD = encoder.rate_token(batch.rate_S[patches.order_S])
     parts = [encoder.class_token.expand(signals, -1), rate_SD, patches_KD]

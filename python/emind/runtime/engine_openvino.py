@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..contract.window import WindowSpec
 from ..models.emind import Encoder, positions, sample_channels
 from ..models.heads import MultiHead, features_of
+from ..models.stems import STEMS
 from .engine_base import Engine, corrections, prepared
 
 GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
@@ -74,6 +75,7 @@ class OpenVINOEngine(Engine):
     ) -> None:
         super().__init__(model, spec, header, name, threads)
         openvino = import_openvino()
+        half = half and not STEMS[model.encoder.config.stem].waves  # their angles need more than eight bits
         precision = "bf16" if half else "f32"
         self.backend = "openvino-bfloat16" if half else "openvino-float32"
         model = prepared(model)
@@ -139,8 +141,7 @@ class _Graph(nn.Module):
         config = encoder.config
         samples_BLC = sample_channels(iq_BL2, config.channels)
         samples_BLC = nn.functional.pad(samples_BLC, (0, 0, 0, -iq_BL2.shape[1] % config.patch))
-        patches = samples_BLC.reshape(-1, len(self.positions_ND), config.patch, samples_BLC.shape[-1])
-        patches_BND = encoder.patch_tokens(patches) + self.positions_ND
+        patches_BND = encoder.patch_tokens(samples_BLC) + self.positions_ND
         # Added to the rate token's zeros, the class token takes on the batch's size.
         class_BD = rate_token_BD * 0.0 + encoder.class_token
         tokens = [torch.stack([class_BD, rate_token_BD], dim=1), patches_BND]
