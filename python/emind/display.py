@@ -101,8 +101,8 @@ class display(gr.sync_block):
         channel = None
         if bandwidth > 0:
             channel = offset - bandwidth / 2, offset + bandwidth / 2
-        self._widget = widget(title, Scene(sample_rate, *(span_s / part for part in _PARTS)), self._feed, channel, (level_min, level_max), frame_rate,
-                              show_noise)
+        scene = Scene(sample_rate, *(span_s / part for part in _PARTS))
+        self._widget = widget(title, scene, self._feed, channel, (level_min, level_max), frame_rate, show_noise)
         for port, handler in ((_DETECTIONS, self._on_detection), (_STATISTICS, self._on_statistics),
                               (_ASYNC, self._on_async)):
             self.message_port_register_in(port)
@@ -188,8 +188,12 @@ class display(gr.sync_block):
         for waiting, take in ((self._waiting, scene.detection), (self._told, scene.statistics)):
             for _ in range(len(waiting)):
                 fields = fields_of(waiting.popleft())
-                if fields is not None:
+                if fields is None:
+                    continue
+                try:
                     take(fields)
+                except (TypeError, ValueError, OverflowError):  # of another block; Qt aborts at what its timers raise
+                    pass
         return lines, first, waterfall.rows, waterfall.every, waterfall.rate, center
 
 

@@ -7,6 +7,7 @@
 #
 
 import os
+from collections import Counter
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")  # before Qt comes in
 
@@ -74,6 +75,41 @@ class qa_display(gr_unittest.TestCase):
         window.refresh()
         QtWidgets.QApplication.processEvents()
         return block, window, window.grab().toImage()
+
+    def test_messages_of_other_blocks_change_nothing_and_abort_nothing(self):
+        """Qt ends the program where one of its timers raises."""
+        application()
+        block = display(sample_rate=RATE)
+        shown = Scene(RATE)
+        block._on_detection(detection(0, "QPSK"))
+        block._on_statistics(pdu(COUNTS))
+        said = {"label": "QPSK", "confidence": 0.9}
+        for other in ({"sample_start": "five"}, {"sample_start": 5, "modulation": {**said, "confidence": "high"}},
+                      {"sample_start": 5, "rx_rate": "fast"}, {"sample_start": 5, "sample_count": None}):
+            block._on_detection(pdu({"modulation": said, **other}))
+        for other in ({"windows_seen": "many"}, {"latency_ms_p50": 1.0}, {"samples_written": "all"}, {1: 2}):
+            block._on_statistics(pdu(other))
+        for other in (pmt.PMT_NIL, pmt.intern("QPSK"), pmt.init_u8vector(1, [1])):
+            block._on_detection(other)
+            block._on_statistics(other)
+        block._feed(shown)
+        self.assertEqual([(run.start, run.stop, run.windows) for run in shown.runs], [(0, 1024, 1)])
+        self.assertIn("900 inferred", "\n".join(shown.statistics_text()))
+        self.assertEqual(shown.recorder, {})
+
+    def test_thousands_of_detections_cost_no_more_each_than_few(self):
+        """Their votes are counted as they come: a look through all of the last ones at each was half a core."""
+        scene = Scene(RATE, 0.25, 0.125, 0.03)
+        for number in range(3000):
+            scene.detection({"sample_start": 256 * number, "sample_count": 256,
+                             "modulation": {"label": "QPSK" if number < 1500 else "8PSK", "confidence": 0.9}})
+            recent = scene._recent
+            if number % 100 == 0:
+                self.assertEqual(+recent.given["modulation"],
+                                 Counter(answer.labels["modulation"] for answer in recent.answers))
+        self.assertLess(len(recent.answers), 600)
+        self.assertEqual([run.labels["modulation"] for run in scene.runs], ["QPSK", "8PSK"])
+        self.assertEqual([run.start for run in scene.runs], [0, 256 * 1500])
 
     def test_the_pixels_of_a_box_lie_where_the_signal_is(self):
         start, stop, hertz = 204_800, 409_600, 200e3

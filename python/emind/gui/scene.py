@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pmt
@@ -91,6 +92,26 @@ class Run:
                           for number, (head, label) in enumerate(self.labels.items()))
 
 
+class _Recent:
+    """The newest answers of a run, and how often each head gave which label. That is counted as they come and go:
+    thousands may come a second."""
+
+    def __init__(self, answers: Iterable[Answer] = ()) -> None:
+        self.answers: deque[Answer] = deque()
+        self.given: dict[str, Counter] = {}
+        for answer in answers:
+            self.append(answer)
+
+    def append(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        for head, label in answer.labels.items():
+            self.given.setdefault(head, Counter())[label] += 1
+
+    def forget_oldest(self) -> None:
+        for head, label in self.answers.popleft().labels.items():
+            self.given[head][label] -= 1
+
+
 class Scene:
     """Gathers what came over the message ports of a display.
 
@@ -109,7 +130,7 @@ class Scene:
         self.bridge_s, self.settle_s, self.pause_s = bridge_s, settle_s, pause_s
         self.boxes: deque[Run] = deque(maxlen=MOST_BOXES)  # without the quiet ones
         self.runs: deque[Run] = deque(maxlen=MOST_RUNS)
-        self._recent: deque[Answer] = deque()  # of the newest run, those of the last settle_s
+        self._recent = _Recent()  # of the newest run, those of the last settle_s
         self.overflows = 0
         self.counts: dict = {}
         self.recorder: dict = {}
@@ -120,7 +141,7 @@ class Scene:
             self.rate, self.origin, self._picture = rate, origin, picture
             self.boxes.clear()
             self.runs.clear()
-            self._recent.clear()
+            self._recent = _Recent()
 
     def detection(self, fields: dict) -> None:
         """The dict of a PDU of the port ``detections``."""
@@ -134,8 +155,8 @@ class Scene:
         run.add(answer)
         self._recent.append(answer)
         since = answer.stop - max(answer.stop - answer.start, round(self.settle_s * self.rate))
-        while self._recent[0].start < since:
-            self._recent.popleft()
+        while self._recent.answers[0].start < since:
+            self._recent.forget_oldest()
         if not run.quiet:
             self._split(run)
 
@@ -169,21 +190,22 @@ class Scene:
                 or answer.start - before.stop > round(self.pause_s * self.rate)):
             return False
         self.runs.pop()
-        self._recent.clear()
+        self._recent = _Recent()
         return True
 
     def _split(self, run: Run) -> None:
         """Where another label than the run's has become the rule, a run begins at the first answer that gave it."""
-        if run.start > self._recent[0].start - (self._recent[-1].stop - self._recent[0].start):
+        recent = self._recent
+        first, last = recent.answers[0], recent.answers[-1]
+        if run.start > first.start - (last.stop - first.start):
             return  # too young to be two: its own label follows the majority
         for head, label in run.labels.items():
-            given = Counter(answer.labels[head] for answer in self._recent)
-            newer, count = given.most_common(1)[0]
-            if newer == label or 3 * count < 2 * len(self._recent):
+            newer, count = recent.given[head].most_common(1)[0]
+            if newer == label or 3 * count < 2 * len(recent.answers):
                 continue
-            while self._recent[0].labels[head] != newer:
-                self._recent.popleft()
-            moved = list(self._recent)
+            while recent.answers[0].labels[head] != newer:
+                recent.forget_oldest()
+            moved = list(recent.answers)
             for answer in moved:
                 run.add(answer, -1)
             run.stop = min(run.stop, max(moved[0].start, run.start + 1))
@@ -194,17 +216,24 @@ class Scene:
         run = Run(start, start, answers[0].quiet, answers[0].freq)
         for answer in answers:
             run.add(answer)
-        self._recent = deque(answers)
+        self._recent = _Recent(answers)
         self.runs.append(run)
         if not run.quiet:
             self.boxes.append(run)
 
     def statistics(self, fields: dict) -> None:
-        """The dict of a PDU of the port ``statistics`` of a receiver or of a recorder."""
+        """The dict of a PDU of the port ``statistics`` of a receiver or of a recorder. ValueError for another's."""
+        before = self.counts, self.recorder
         if "samples_written" in fields:
             self.recorder = fields
         else:
             self.counts = fields
+        try:
+            fields["samples_written" if self.recorder is fields else "windows_seen"]
+            self.statistics_text()
+        except (TypeError, ValueError, KeyError):
+            self.counts, self.recorder = before
+            raise ValueError("statistics of no block that is known") from None
 
     def overflow(self, count: int) -> None:
         self.overflows += count
@@ -250,8 +279,8 @@ def recorder_text(counts: dict) -> str:
     if counts.get("error"):
         return f"recording ended: {counts['error']}"
     state = "" if "recording" not in counts else "recording · " if counts["recording"] else "not recording · "
-    return (f"{state}{counts['samples_written']:,} samples in {counts['rows']:,} rows written, "
-            f"{counts['samples_dropped']:,} dropped")
+    return (f"{state}{counts['samples_written']:,} samples in {counts.get('rows', 0):,} rows written, "
+            f"{counts.get('samples_dropped', 0):,} dropped")
 
 
 def fields_of(message: pmt.pmt_base) -> dict | None:
