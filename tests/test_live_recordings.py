@@ -172,3 +172,18 @@ def test_overflows_find_their_marks_in_order_and_are_told_without_one_after_a_wh
     assert (late["mark"], late["sample"]) == ("", 300) and "did not say" in late["reason"]
     held.happened(1, 400, now=7.0)
     assert len(held.told(7.0, all_of_them=True)) == 1 and held.counts == {"O": 1, "D": 1, "": 2}
+
+
+def test_answers_that_the_end_of_the_flowgraph_left_in_the_queue_are_told():
+    pmt = pytest.importorskip("pmt")
+    from emind.commands.live_watch import mailbox
+
+    letters = mailbox(decimation=2)
+    for start in (0, 1024):
+        said = pmt.to_pmt({"sample_start": start, "sample_count": 1024, "latency_ms": 1.0, "modulation": {"label": "BPSK"}})
+        letters.to_basic_block()._post(pmt.intern("detections"), pmt.cons(said, pmt.PMT_NIL))
+    assert letters.take() == []  # no flowgraph, so no thread of the block's has read them
+    letters.read_rest()
+    assert [one["sample_start"] for one in letters.take()] == [0, 2048]
+    letters.read_rest()
+    assert letters.take() == []

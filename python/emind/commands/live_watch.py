@@ -88,6 +88,32 @@ class watch(gr.sync_block):
                 self._gaps.append({"sample": sample, "samples_lost": round(away), "rx_time": list(state.time)})
 
 
+class announce(gr.sync_block):
+    """Passes a stream on and tags from where a new frequency or rate holds, for sources that do not.
+
+    Samples that were on their way when the device was told count as new: this place is not exact.
+    """
+
+    def __init__(self) -> None:
+        gr.sync_block.__init__(self, "emind_live_announce", in_sig=[np.complex64], out_sig=[np.complex64])
+        self._lock = threading.Lock()
+        self._fresh: dict = {}
+
+    def tell(self, freq: float | None = None, rate: float | None = None) -> None:
+        """What holds from the next sample on, in Hz; may come from another thread."""
+        told = {pmt.intern(tags.RX_FREQ): freq, pmt.intern(tags.RX_RATE): rate}
+        with self._lock:
+            self._fresh.update({key: value for key, value in told.items() if value is not None})
+
+    def work(self, input_items: list, output_items: list) -> int:
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+        for key, value in fresh.items():
+            self.add_item_tag(0, self.nitems_written(0), key, pmt.from_double(value))
+        output_items[0][:] = input_items[0]
+        return len(output_items[0])
+
+
 class mailbox(gr.basic_block):
     """Receives messages and keeps them until they are taken: detections as dicts, overflows as a number.
 
@@ -101,9 +127,16 @@ class mailbox(gr.basic_block):
         self._detections: deque[dict] = deque(maxlen=most)
         self._lock = threading.Lock()
         self._overflows = 0
-        for name, handler in ((tags.PORT_DETECTIONS, self._detection), ("async_msgs", self._async)):
-            self.message_port_register_in(pmt.intern(name))
-            self.set_msg_handler(pmt.intern(name), handler)
+        self._handlers = {pmt.intern(tags.PORT_DETECTIONS): self._detection, pmt.intern("async_msgs"): self._async}
+        for port, handler in self._handlers.items():
+            self.message_port_register_in(port)
+            self.set_msg_handler(port, handler)
+
+    def read_rest(self) -> None:
+        """After the flowgraph: the messages for which its end left the block no time."""
+        for port, handler in self._handlers.items():
+            while self.nmsgs(port):
+                handler(self.delete_head_nowait(port))
 
     def take(self) -> list[dict]:
         """The detections since the last call, in order."""

@@ -327,7 +327,8 @@ class Radio:
         error = None
         if self.ended.wait(CLOSE_WITHIN_S):
             error = next((e for e in (r.error() for r in self.graph.receivers) if e is not None), None)
-            time.sleep(TICK_S)  # messages that are on their way to the mailbox
+            for mailbox in self.graph.mailboxes:
+                mailbox.read_rest()
         self._report(final=True)
         if error is not None:
             text = f"the engine failed: {type(error).__name__}: {error}"
