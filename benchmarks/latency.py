@@ -60,12 +60,13 @@ def run(options: argparse.Namespace) -> int:
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``backends``: for each its ``loads``, a dict a load as :meth:`.pacing.paced_chain.figures` has it."""
     from emind.runtime.engine import ready_engine
+    from emind.runtime.header import heads_for
 
     from .pacing import Load, paced_chain
 
     results = []
     for backend in options.backend:
-        engine = ready_engine(weights, backend, options.threads, options.batch)
+        engine = ready_engine(weights, backend, options.threads, options.batch, heads_for(weights, None, ()))
         try:
             windows = noise_windows(engine.spec.length, max(128, options.batch))
             hop = options.hop or engine.spec.length

@@ -1,7 +1,7 @@
 """Windows a second through the inference block, beside the obvious Python block and the bare engine.
 
 Three things are measured in turn, several times over, so that a machine that slows down slows all of them; the
-medians count. All use the same weights:
+medians count. All use the same weights, and of them the heads that a block runs, those that tag windows:
 
 block   windowing -> inference (lossless) in a flowgraph whose source is never throttled
 naive   a Python block that calls the eager float32 model on one window in each work()
@@ -48,9 +48,11 @@ def run(options: argparse.Namespace) -> int:
 def measure(weights: str, seconds: float, backend: str = "auto", threads: int = 0) -> dict:
     """The figures that `emind bench realtime --json` prints."""
     from emind.runtime.engine import load_engine, load_naive
+    from emind.runtime.header import heads_for
 
-    engine = load_engine(weights, backend=backend, threads=threads)
-    naive = load_naive(weights)
+    heads = heads_for(weights, None, ())
+    engine = load_engine(weights, backend, threads, heads)
+    naive = load_naive(weights, heads)
     length = engine.spec.length
     windows = noise_windows(length)
     each = seconds / (3 * REPETITIONS + 3)

@@ -59,10 +59,11 @@ def run(options: argparse.Namespace) -> int:
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``trace``: a dict a second. ``growth_mib``: highest memory after the warm-up over that at its end."""
     from emind.runtime.engine import ready_engine
+    from emind.runtime.header import heads_for
 
     from .pacing import Load, paced_chain
 
-    engine = ready_engine(weights, options.backend, options.threads, options.batch)
+    engine = ready_engine(weights, options.backend, options.threads, options.batch, heads_for(weights, None, ()))
     try:
         windows = noise_windows(engine.spec.length, max(128, options.batch))
         length, seconds = engine.spec.length, 60 * options.minutes

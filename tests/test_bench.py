@@ -116,6 +116,27 @@ def test_bench_soak_writes_memory_and_queues_over_time(emind, small_weights, tmp
     assert "| windows seen |" in (tmp_path / "soak.md").read_text()
 
 
+@pytest.mark.parametrize("bench", ["latency", "stream", "soak", "realtime"])
+def test_a_bench_runs_the_heads_that_a_block_runs(emind, tmp_path, monkeypatch, bench):
+    """Waveforms cost as much as layers, and no block makes them unless its streams are asked for."""
+    import several_heads
+    from emind.contract.errors import EMindError
+    from emind.runtime import engine, header
+
+    asked = []
+
+    def stop(weights, backend, *others):
+        asked.extend(others[-1])
+        raise EMindError("that was all")
+
+    monkeypatch.setattr(engine, "ready_engine", stop)
+    monkeypatch.setattr(engine, "load_engine", stop)
+    path = several_heads.save(tmp_path / "all.safetensors")
+    done = emind("bench", bench, "--weights", path)
+    assert done.status == 1 and "that was all" in done.err
+    assert asked == header.speaking_heads(path) and "modulation" in asked and "denoise" not in asked
+
+
 def test_growth_counts_from_the_end_of_the_warm_up():
     trace = [{"s": s, "rss_mib": mib} for s, mib in ((0, 100), (30, 300), (60, 310), (90, 325), (120, 312))]
     assert soak.grown(trace, 60) == 15 and soak.grown(trace, 0) == 225 and soak.grown(trace, 500) == 0
