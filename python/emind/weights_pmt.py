@@ -17,7 +17,6 @@ import pmt
 
 from .contract import tags
 from .contract.errors import EMindError
-from .storage.parquet import Reader
 
 _WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
 MOST = 200  # windows of a file, spread evenly
@@ -60,6 +59,8 @@ class EnrolRequest:
         if self.samples is not None:
             parts, rates = [windows_of(self.samples, length)], [self.rate]
         else:
+            from .storage.parquet import Reader  # pyarrow comes in here
+
             with Reader(self.recording) as rows:
                 chosen = np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int) if len(rows) else []
                 signals = [rows[int(row)] for row in chosen]
