@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from ..contract.errors import EMindError, UsageError
 from ..storage.recording import open_recording
-from ..storage.recording_files import FILE_FORMATS
+from ..storage.recording_files import FILE_FORMATS, check_target
 from .head_text import add_heads_argument
 from .live_process import Child, Overflows, read_lines, stopping_signals
 from .live_source import AUTO, DEFAULT_FREQ, add_file_arguments, add_source_arguments, source_settings
@@ -99,6 +99,8 @@ def live_settings(options: argparse.Namespace) -> dict:
     labels = parse_labels(options.label)
     if labels and not options.record:
         raise UsageError("--label is for what is recorded: give --record PATH too")
+    if options.record:
+        check_target(options.record)
     common = {
         "mode": "live", "offset": options.offset, "bandwidth": options.bandwidth, "weights": options.weights,
         "heads": options.heads, "hop": options.hop, "gate_db": options.gate_db, "batch": options.batch,
@@ -180,6 +182,10 @@ class Session:
                 except Empty:
                     pass
                 self._keep_time(time.monotonic())
+        except BaseException:  # nobody reads what is told any more: what is recorded shall be whole all the same
+            if self.child is not None and self.settings["record"]:
+                self.child.end(STOP_WITHIN_S)
+            raise
         finally:
             self.over = True
             if self.child is not None:

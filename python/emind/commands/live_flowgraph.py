@@ -12,7 +12,7 @@ from ..receiver import receiver
 from ..recorder import recorder
 from ..storage.recording import open_recording
 from .flowgraph import recording_flowgraph
-from .live_watch import mailbox, watch
+from .live_watch import announce, mailbox, watch
 from .record import UHD_SCALE
 
 
@@ -58,6 +58,12 @@ def of_radio(settings: dict, engine, source) -> live_flowgraph:
     graph.source = source.block
     state = source.state()
     outputs = [(source.block, number) for number in source.channels]
+    if not source.tags_settings:
+        source.announcers = [announce() for _ in outputs]
+        for output, telling in zip(outputs, source.announcers):
+            telling.tell(state["freq"], state["rate"])
+            graph.connect(output, telling)
+        outputs = list(source.announcers)
     graph._attach(settings, engine, outputs, state["rate"], state["freq"])
     if source.block.has_msg_port(pmt.intern("async_msgs")):
         graph.msg_connect(source.block, "async_msgs", graph.mailboxes[0], "async_msgs")

@@ -57,6 +57,14 @@ class Child:
         except (BrokenPipeError, OSError, ValueError):
             pass
 
+    def end(self, within: float) -> None:
+        """Have it end in good order, with what it records; returns then, or after so many seconds."""
+        self.send({"stop": True})
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            pass
+
     def kill(self) -> None:
         """End it now."""
         if self._process.poll() is None:
@@ -170,7 +178,7 @@ def read_lines(file_number: int, inbox: SimpleQueue, kind: str, wanted: Callable
 
 
 class stopping_signals:
-    """``with stopping_signals(inbox):`` Ctrl-C and SIGTERM put ("stop", None, name) on the inbox and do no more."""
+    """``with stopping_signals(inbox):`` Ctrl-C, SIGTERM and SIGHUP put ("stop", None, name) on the inbox and do no more."""
 
     def __init__(self, inbox: SimpleQueue) -> None:
         self._inbox = inbox
@@ -178,7 +186,7 @@ class stopping_signals:
 
     def __enter__(self) -> stopping_signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal is closed
                 self._before[number] = signal.signal(
                     number, lambda number, _: self._inbox.put(("stop", None, signal.Signals(number).name)))
         return self

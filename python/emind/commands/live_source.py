@@ -8,6 +8,7 @@ import time
 
 from ..contract.errors import EMindError, UsageError
 from ..storage.recording import FORMATS
+from . import usrp_lock
 
 DEFAULT_RATE = 1e6
 DEFAULT_FREQ = 433.92e6
@@ -19,6 +20,10 @@ AUTO = "auto"
 
 class DeviceAbsent(EMindError):
     """No such device now; it may come later."""
+
+
+class DeviceTaken(DeviceAbsent):
+    """Another program receives from it."""
 
 
 class Refused(EMindError):
@@ -86,13 +91,34 @@ def plain(fault: Exception) -> str:
     return first
 
 
+# What drivers say where the system or another program stands in the way, and what to do about it.
+_ADVICE = (
+    (("insufficient permissions", "LIBUSB_ERROR_ACCESS", "usb_open error -3"),
+     "allow this user to open it: install the driver's udev rules (Debian: package uhd-host; in UHD's folder of "
+     "utilities uhd-usrp.rules, copied to /etc/udev/rules.d), and plug it in again"),
+    (("LIBUSB_ERROR_BUSY", "usb_claim_interface error -6", "already claimed", "is in use", "already in use"),
+     "another program is using it: end that one"),
+)
+
+
+def opening_failed(what: str, fault: Exception) -> EMindError:
+    """A driver's exception while it opened ``what``, in one line, with what to do where that is known."""
+    said = str(fault)
+    for words, advice in _ADVICE:
+        if any(word.lower() in said.lower() for word in words):
+            return EMindError(f"{what} cannot be opened ({plain(fault)}): {advice}")
+    return EMindError(f"{what} cannot be opened ({plain(fault)})")
+
+
 class UhdSource:
     """A USRP. ``block`` has an output for each channel, and the ports ``async_msgs`` and ``command``.
 
-    Raises DeviceAbsent where there is none, Refused where a setting is impossible.
+    Raises DeviceAbsent where there is none, DeviceTaken where another program has it, Refused where a setting is
+    impossible.
     """
 
     has_time = True
+    tags_settings = True  # a new rate or frequency stands on the stream
 
     def __init__(self, settings: dict) -> None:
         try:
@@ -103,15 +129,33 @@ class UhdSource:
         self.channels = range(len(settings["channels"]))
         stream = uhd.stream_args(cpu_format="fc32", otw_format="sc16", channels=settings["channels"])
         address = settings["args"]
+        at = self._network_address(address)
+        if at and usrp_lock.taken(at):
+            raise DeviceTaken(f"the USRP at {at} is in use by another program: end that one, or name another device "
+                              "with --args")
         try:
             self.block = uhd.usrp_source(address, stream)
         except RuntimeError as fault:
             if "No devices found" in str(fault):
                 raise DeviceAbsent(f"no USRP at {address or 'any address'}: check address, cable and power; "
                                    "`uhd_find_devices` lists those that are there") from None
-            raise EMindError(f"the USRP at {address or 'any address'} cannot be opened ({plain(fault)})") from None
+            raise opening_failed(f"the USRP at {address or 'any address'}", fault) from None
         self.remarks: list[str] = []
         self._set_up(settings)
+
+    def _network_address(self, address: str) -> str | None:
+        """Where a device of the N2x0 series stands that these arguments mean; None for any other."""
+        given = dict(part.split("=", 1) for part in address.split(",") if "=" in part)
+        if given.get("type") == "usrp2" and "addr" in given:
+            return given["addr"]
+        if given.get("type", "usrp2") != "usrp2":
+            return None
+        try:
+            found = [one.to_string() for one in self._uhd.find(self._uhd.device_addr(address))]
+        except RuntimeError:
+            return None
+        return usrp_lock.address_of([dict(part.split("=", 1) for part in one.split(",") if "=" in part)
+                                     for one in found])
 
     def _set_up(self, settings: dict) -> None:
         block = self.block
@@ -234,9 +278,13 @@ class UhdSource:
 
 
 class SoapySource:
-    """A device through SoapySDR. It tells neither time nor losses, so no gap can be seen."""
+    """A device through SoapySDR. Its block tags the time where the device's driver knows it; losses show in nothing
+    else. A new rate or frequency is told to ``announcers``, which tag it.
+    """
 
-    has_time = False
+    has_time = False  # that could be asked for, or whether the device is there
+    tags_settings = False
+    announcers = ()
 
     def __init__(self, settings: dict) -> None:
         try:
@@ -245,43 +293,56 @@ class SoapySource:
             raise EMindError(f"gr-soapy cannot be used here ({fault}); on Debian it is in gnuradio") from None
         driver = settings["args"] if "=" in settings["args"] else f"driver={settings['args']}"
         count = len(settings["channels"])
-        self.channels, self.remarks = range(count), []
+        self.channels, self.remarks, self._driver = range(count), [], driver
         try:
             self.block = soapy.source(driver, "fc32", count, "", "", [""] * count, [""] * count)
-            for channel in self.channels:
-                if settings["antenna"]:
-                    self.block.set_antenna(channel, settings["antenna"])
-                if settings["rf_bandwidth"]:
+            if settings["antenna"]:
+                self.set_antenna(settings["antenna"])
+            if settings["rf_bandwidth"]:
+                for channel in self.channels:
                     self.block.set_bandwidth(channel, settings["rf_bandwidth"])
             self.set_rate(settings["rate"])
             self.set_freq(settings["freq"])
-            if settings["gain"] not in (None, AUTO):
-                self.set_gain(settings["gain"])
+            low, high = self.gain_range()
+            self.set_gain((low + high) / 2 if settings["gain"] in (None, AUTO) else settings["gain"])
         except (RuntimeError, ValueError) as fault:
             if "no match" in str(fault) or "not found" in str(fault).lower():
                 raise DeviceAbsent(f"no SoapySDR device {driver}: `SoapySDRUtil --find` lists those that are there") \
                     from None
-            raise EMindError(f"the SoapySDR device {driver} cannot be used ({plain(fault)})") from None
+            raise opening_failed(f"the SoapySDR device {driver}", fault) from None
 
     def describe(self) -> dict:
-        return {"device": "SoapySDR", "serial": "", "board": "", **self.state()}
+        return {"device": f"SoapySDR {self._driver}", "serial": "", "board": "", **self.state()}
 
     def state(self) -> dict:
         return {"rate": self.block.get_sample_rate(0), "freq": self.block.get_frequency(0),
                 "gain": self.block.get_gain(0), "antenna": self.block.get_antenna(0)}
 
     def set_rate(self, hz: float) -> None:
+        spans = self.block.get_sample_rate_range(0)  # the block raises on anything between its entries
+        nearest = min((min(max(hz, span.minimum()), span.maximum()) for span in spans),
+                      key=lambda rate: abs(rate - hz), default=hz)
+        remark = check_rate(hz, nearest)
         for channel in self.channels:
-            self.block.set_sample_rate(channel, hz)
-        actual = self.block.get_sample_rate(0)
-        remark = check_rate(hz, actual) if actual > 0 else None
+            self.block.set_sample_rate(channel, nearest)
+        for one in self.announcers:
+            one.tell(rate=self.block.get_sample_rate(0))
         self.remarks += [remark] if remark else []
 
     def set_freq(self, hz: float) -> None:
+        spans = self.block.get_frequency_range(0)
+        if len(spans) and not any(span.minimum() <= hz <= span.maximum() for span in spans):
+            raise Refused(f"{hz:g} Hz is outside of what this device receives: " + ", ".join(
+                f"{span.minimum() / 1e6:g} to {span.maximum() / 1e6:g} MHz" for span in spans))
         for channel in self.channels:
             self.block.set_frequency(channel, hz)
+        for one in self.announcers:
+            one.tell(freq=self.block.get_frequency(0))
 
     def set_gain(self, db: float) -> None:
+        low, high = self.gain_range()
+        if not low <= db <= high:
+            raise Refused(f"a gain of {db:g} dB is not possible: {low:g} to {high:g} dB")
         for channel in self.channels:
             self.block.set_gain(channel, db)
 
@@ -290,6 +351,9 @@ class SoapySource:
         return span.minimum(), span.maximum()
 
     def set_antenna(self, name: str) -> None:
+        known = self.block.list_antennas(0)
+        if known and name not in known:
+            raise Refused(f"no antenna {name}: this device has {', '.join(known)}")
         for channel in self.channels:
             self.block.set_antenna(channel, name)
 

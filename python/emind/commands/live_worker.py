@@ -31,18 +31,23 @@ NUMBERS = ("samples", "samples_lost", "overflows", "restarts", "gaps", "windows_
 
 
 class Outlet:
-    """Writes JSON lines; the reader's end ends this process."""
+    """Writes JSON lines. Where the reader has ended this process may finish its files, and then ends too."""
 
     def __init__(self, file: IO[str]) -> None:
-        self._file, self._lock = file, threading.Lock()
+        self._file, self._lock, self._closed = file, threading.Lock(), False
 
     def send(self, kind: str, **fields) -> None:
         with self._lock:
+            if self._closed:
+                return
             try:
                 self._file.write(json.dumps({"kind": kind, **fields}) + "\n")
                 self._file.flush()
-            except BrokenPipeError:
-                os._exit(0)
+            except BrokenPipeError:  # the commands have ended as well, which ends reception
+                self._closed = True
+                ending = threading.Timer(2 * CLOSE_WITHIN_S, os._exit, (0,))  # a driver may hang
+                ending.daemon = True
+                ending.start()
 
 
 def commands_from(file: IO[str]) -> queue.Queue:
@@ -356,7 +361,6 @@ def main() -> None:
         status = scan(settings, outlet, commands)
     else:
         status = Radio(settings, outlet, commands).run()
-    answers.flush()
     os._exit(status)  # destructors of a driver whose device has gone may hang or abort
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..contract.errors import EMindError, UsageError
 from ..contract.schema import LABELS, checked_label
 from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
-from ..storage.recording_files import FILE_FORMATS, recover_file
+from ..storage.recording_files import FILE_FORMATS, check_target, recover_file
 from .record_control import Control
 
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
@@ -76,22 +77,36 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--seconds {options.seconds:g} must be above 0")
     labels = parse_labels(options.label)
     keys = parse_keys(options.key)
+    check_target(options.out)
     flowgraph = _from_recording(options, labels) if options.recording else _from_usrp(options, labels)
-    Control(flowgraph, keys).run()
+    out = sys.stdout if options.recording else _without_the_log()
+    watchdog = getattr(flowgraph, "watchdog", None)
+    Control(flowgraph, keys, watchdog).run()
     statistics = flowgraph.recorder.statistics() | {"file_names": flowgraph.recorder.files()}
     if options.json:
-        print(json.dumps(statistics))
+        print(json.dumps(statistics), file=out, flush=True)
     else:
         for file in statistics["file_names"]:
-            print(file)
+            print(file, file=out, flush=True)
         print(f"{statistics['samples_written']:,} of {statistics['samples_seen']:,} samples in "
               f"{statistics['rows']:,} rows; {statistics['samples_dropped']:,} dropped, "
               f"{statistics['samples_skipped']:,} not wanted, {statistics['gaps']} gaps"
               + (f", {statistics['events']:,} events" if options.trigger != "none" else ""),
               file=sys.stderr)
+    if watchdog is not None and watchdog.lost:
+        print(f"emind: error: {watchdog.lost}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)  # destructors of a driver whose device has gone may hang or abort
     if statistics["error"]:
         raise EMindError(statistics["error"])
     return 0
+
+
+def _without_the_log():
+    """Standard output for our own lines only: from here on what GNU Radio logs goes to standard error."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return out
 
 
 def parse_labels(given: list[str]) -> dict:
@@ -185,31 +200,17 @@ def _from_usrp(options: argparse.Namespace, labels: dict):
         raise UsageError("a USRP needs --rate and --freq; --from records a recording")
     if not options.rate > 0:
         raise UsageError(f"--rate {options.rate:g} must be above 0")
+    os.environ.setdefault("UHD_LOG_CONSOLE_LEVEL", "warning")  # the driver reads it when it is loaded
     try:
-        from gnuradio import blocks, gr, uhd
+        from .record_usrp import usrp_recording
     except ImportError as fault:
-        raise EMindError(f"UHD cannot be used here ({fault}); `emind doctor` says what to do") from None
-
-    class flowgraph(gr.top_block):
-        def __init__(self) -> None:
-            gr.top_block.__init__(self, "emind record", catch_exceptions=True)
-            self.recorder = _recorder(options, labels, options.rate, options.freq, "realtime", UHD_SCALE)
-            try:
-                usrp = uhd.usrp_source(options.usrp, uhd.stream_args(cpu_format="fc32", channels=[0]))
-            except RuntimeError as fault:
-                raise EMindError(f"no USRP ({str(fault).strip().splitlines()[-1]}); `uhd_find_devices` lists "
-                                 "those that are there") from None
-            usrp.set_samp_rate(options.rate)
-            usrp.set_center_freq(options.freq)
-            if options.gain is not None:
-                usrp.set_gain(options.gain)
-            if options.antenna:
-                usrp.set_antenna(options.antenna)
-            stream = usrp
-            if options.seconds is not None:
-                stream = blocks.head(gr.sizeof_gr_complex, round(options.seconds * options.rate))
-                self.connect(usrp, stream)
-            self.chain = _chain(options, options.rate, "realtime")
-            self.connect(stream, *self.chain, self.recorder)
-
-    return flowgraph()
+        raise EMindError(f"GNU Radio cannot be used here ({fault}); `emind doctor` says what to do") from None
+    settings = {"args": options.usrp, "rate": options.rate, "freq": options.freq, "gain": options.gain,
+                "antenna": options.antenna}
+    flowgraph = usrp_recording(
+        settings, options.seconds,
+        lambda rate, freq: _recorder(options, labels, rate, freq, "realtime", UHD_SCALE),
+        lambda rate: _chain(options, rate, "realtime"))
+    for text in flowgraph.remarks:
+        print(f"emind: {text}", file=sys.stderr)
+    return flowgraph

@@ -18,10 +18,10 @@ TELL_EVERY = 10  # ticks
 
 
 class Control:
-    """``flowgraph`` has a ``recorder``; ``keys``: key -> labels that it sets."""
+    """``flowgraph`` has a ``recorder``; ``keys``: key -> labels that it sets; ``watchdog``: of a radio, or None."""
 
-    def __init__(self, flowgraph, keys: dict[str, dict]) -> None:
-        self._flowgraph, self._keys = flowgraph, keys
+    def __init__(self, flowgraph, keys: dict[str, dict], watchdog=None) -> None:
+        self._flowgraph, self._keys, self._watchdog = flowgraph, keys, watchdog
         self._labels = dict(flowgraph.recorder.labels())
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._over = threading.Event()
@@ -34,7 +34,7 @@ class Control:
             return
         # GNU Radio's own wait() does not return on a signal.
         before = {number: signal.signal(number, lambda *_: self._flowgraph.stop())
-                  for number in (signal.SIGINT, signal.SIGTERM)}
+                  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}  # the last: the terminal is closed
         try:
             with self._input():
                 self._flowgraph.start()
@@ -44,12 +44,23 @@ class Control:
                     while not self._inbox.empty():
                         kind, _, text = self._inbox.get()
                         self._obey_line(text) if kind == "line" else self._obey_keys(text)
+                    if self._watchdog is not None and self._look_after():
+                        break
                     tick += 1
                     if self._terminal and tick % TELL_EVERY == 0:
                         self._tell()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _look_after(self) -> bool:
+        """Whether the device has gone; then the files are finished, and the driver is left alone."""
+        told = self._watchdog.look()
+        if told:
+            self._say(told)
+        if self._watchdog.lost:
+            self._flowgraph.recorder.stop()
+        return bool(self._watchdog.lost)
 
     def set_labels(self, labels: dict) -> None:
         """Change these labels of what follows; None takes one away."""
@@ -125,14 +136,26 @@ class Control:
             yield
         finally:
             wanted = False
-            termios.tcsetattr(number, termios.TCSADRAIN, state)
-            print(file=sys.stderr)
+            try:
+                termios.tcsetattr(number, termios.TCSADRAIN, state)
+            except termios.error:
+                pass  # the terminal has gone
+            self._print("\n")
 
     def _tell(self) -> None:
         counts = self._flowgraph.recorder.statistics()
         state = "recording" if counts["recording"] else "not recording"
         taken = counts["samples_written"] + counts["samples_queued"]
-        print(f"\r\x1b[K{state}: {taken:,} samples in {counts['rows']:,} rows, {counts['samples_dropped']:,} dropped", end="", file=sys.stderr, flush=True)
+        self._print(f"\r\x1b[K{state}: {taken:,} samples in {counts['rows']:,} rows, "
+                    f"{counts['samples_dropped']:,} dropped")
 
     def _say(self, text: str) -> None:
-        print(("\r\x1b[K" if self._terminal else "") + f"emind: {text}", file=sys.stderr, flush=True)
+        self._print(("\r\x1b[K" if self._terminal else "") + f"emind: {text}\n")
+
+    @staticmethod
+    def _print(text: str) -> None:
+        """To standard error; a terminal that was closed ends no recording by not being there."""
+        try:
+            print(text, end="", file=sys.stderr, flush=True)
+        except OSError:
+            pass

@@ -59,10 +59,7 @@ class RecordingFiles:
         if file_format not in FILE_FORMATS:
             raise UsageError(f"unknown file_format {file_format!r}: use {', '.join(FILE_FORMATS)}")
         self.base = Path(base)
-        if not self.base.parent.is_dir():
-            raise EMindError(f"{self.base.parent}: no such folder to record into")
-        if not self.base.name or self.base.is_dir():
-            raise UsageError(f"{self.base}: is a folder; add the beginning of a file name")
+        check_target(self.base)
         self.files: list[Path] = []  # finished
         self.written = 0  # samples that are in a file, readable whatever happens
         self.rows = 0
@@ -257,6 +254,22 @@ class RecordingFiles:
         now = self._parquet.samples if self._parquet else self._sigmf.flushed if self._sigmf else 0
         self.written += now - self._flushed
         self._flushed = now
+
+
+def check_target(base: str | Path) -> None:
+    """EMindError or UsageError where no file of a recording of that name can be made; nothing is left behind."""
+    base = Path(base)
+    if not base.parent.is_dir():
+        raise EMindError(f"{base.parent}: no such folder to record into")
+    if not base.name or base.is_dir():
+        raise UsageError(f"{base}: is a folder; add the beginning of a file name")
+    probe = base.with_name(f".{base.name}.{os.getpid()}.part")  # a question would not know of read-only file systems
+    try:
+        probe.open("xb").close()
+        probe.unlink()
+    except OSError as fault:
+        raise EMindError(f"{base.parent}: cannot be recorded into ({fault.strerror}); name another folder, or see to "
+                         "its permissions") from None
 
 
 def recover_file(part: Path) -> Path | None:
