@@ -26,7 +26,7 @@ _RX_FREQ = pmt.intern(tags.RX_FREQ)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _ASYNC = pmt.intern("async_msgs")
-_PARTS = 20, 40, 160  # of the picture: bridged where windows are skipped, until a label is the rule, longest pause
+_PARTS = 20, 40, 160  # of the picture: bridged where windows are skipped, until a label is given up, longest pause
 _MOST_WAITING = 4096  # detections that wait for the next picture; older ones are not shown
 
 
@@ -35,9 +35,10 @@ class display(gr.sync_block):
 
     Input: the complex stream that the detections are about: the output of :class:`receiver`, or the stream before it
     (detections of a decimated stream are brought to its samples by their ``rx_rate``). A box lasts
-    while something is there and its label is the rule: it goes on over skipped windows for 1/20 of the picture, over
-    pauses for 1/160, and a new one begins where two thirds of the answers of 1/40 give another label. It is as wide as the part of the channel that stands above the noise
-    floor meanwhile, or as the channel where nothing does. ``rx_rate`` and ``rx_freq`` tags are obeyed.
+    while something is there, named by its most frequent answer: it goes on over skipped windows for 1/20 of the
+    picture, over pauses for 1/160, and ends where fewer than a quarter of the answers of 1/40 give its label. It is as
+    wide as the part of the channel that stands above the noise floor meanwhile, or as the channel where nothing does.
+    ``rx_rate`` and ``rx_freq`` tags are obeyed.
 
     Message ports: ``detections`` and ``statistics`` of :class:`inference` or :class:`receiver` (``statistics`` also of
     :class:`recorder`), ``async_msgs`` of a USRP source, whose overflows are counted.

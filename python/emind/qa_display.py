@@ -332,6 +332,11 @@ class qa_display(gr_unittest.TestCase):
         self.assertEqual(self.said([(1024 * k, label) for k, label in enumerate(labels)], settle_s=0.01),
                          [(0, 68 * 1024, "QPSK", 65, 68), (68 * 1024, 98 * 1024, "16QAM", 30, 30)])
 
+    def test_a_signal_between_two_classes_is_one_box_with_the_more_frequent_name(self):
+        labels = ["BPSK"] * 30 + ["QPSK", "QPSK", "pi/4-DQPSK"] * 10
+        self.assertEqual(self.said([(1024 * k, label) for k, label in enumerate(labels)], settle_s=0.01),
+                         [(0, 30 * 1024, "BPSK", 30, 30), (30 * 1024, 60 * 1024, "QPSK", 20, 30)])
+
     def test_short_pauses_belong_to_a_signal_and_longer_ones_do_not(self):
         labels = ["QPSK"] * 10 + ["noise"] * 2 + ["QPSK"] * 10 + ["noise"] * 9 + ["QPSK"] * 10
         self.assertEqual(self.said([(1024 * k, label) for k, label in enumerate(labels)], pause_s=0.005), [

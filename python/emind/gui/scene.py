@@ -121,7 +121,7 @@ class Scene:
     ----------
     rate: of the display's stream; detections of a decimated stream are brought to its samples by their ``rx_rate``
     bridge_s: skipped windows between two answers end a run only where they last longer, seconds
-    settle_s: a label has to be given by two thirds of the answers of so many seconds to begin a run of its own
+    settle_s: a run ends where fewer than a quarter of the answers of so many seconds give its label
     pause_s: nothing for at most so many seconds between two equal answers does not end a run
     """
 
@@ -194,16 +194,15 @@ class Scene:
         return True
 
     def _split(self, run: Run) -> None:
-        """Where another label than the run's has become the rule, a run begins at the first answer that gave it."""
+        """Where few answers still give a label of the run, another begins with the first that does not."""
         recent = self._recent
         first, last = recent.answers[0], recent.answers[-1]
         if run.start > first.start - (last.stop - first.start):
             return  # too young to be two: its own label follows the majority
         for head, label in run.labels.items():
-            newer, count = recent.given[head].most_common(1)[0]
-            if newer == label or 3 * count < 2 * len(recent.answers):
+            if 4 * recent.given[head][label] >= len(recent.answers):
                 continue
-            while recent.answers[0].labels[head] != newer:
+            while recent.answers[0].labels[head] == label:
                 recent.forget_oldest()
             moved = list(recent.answers)
             for answer in moved:
