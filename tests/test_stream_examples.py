@@ -15,17 +15,25 @@ from test_module import RUN_SECONDS, environment, program, run
 
 pytest.importorskip("PyQt5.QtWidgets", reason="the flowgraphs have windows: PyQt5 is not installed")
 
+# Runs a compiled flowgraph to its end, its window served meanwhile and closed as by a person. In what order Python then
+# lets go of the application and of its windows is chance, and the wrong one a crash: so it ends before that.
 DRIVER = """
-import sys
-from PyQt5 import Qt
+import os, sys, threading
+from PyQt5 import Qt, QtCore
 application = Qt.QApplication(sys.argv)
 name, weights, seconds = sys.argv[1:]
 module = __import__(name)
 flowgraph = getattr(module, name)(weights=weights, seconds=float(seconds))
 flowgraph.start()
-flowgraph.wait()
+flowgraph.show()
+running = threading.Thread(target=flowgraph.wait)
+running.start()
+while running.is_alive():
+    application.processEvents(QtCore.QEventLoop.AllEvents, 50)
+flowgraph.close()
 counts = flowgraph.receiver.statistics()
-print("windows", counts["windows_seen"], counts["windows_inferred"])
+print("windows", counts["windows_seen"], counts["windows_inferred"], flush=True)
+os._exit(0)
 """
 
 
