@@ -46,7 +46,8 @@ class Changer:
                     self._thread = threading.Thread(target=self._run, name="emind-weights", daemon=True)
                     self._thread.start()
         if not room:
-            self._refuse(weights, EMindError(f"weights {weights}: {MOST_WAITING} requests wait already; ask again later"))
+            full = f"weights {weights}: {MOST_WAITING} requests wait already; ask again later"
+            self._refuse(weights, EMindError(full))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is being loaded any more; True when so."""
