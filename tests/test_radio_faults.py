@@ -189,8 +189,7 @@ def test_asking_whether_a_folder_takes_files_leaves_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("EnvironmentError: IOError: USB open failed: insufficient permissions.\nSee the application notes for your device.",
-     "udev rules"),
+    ("EnvironmentError: IOError: USB open failed: insufficient permissions.\nSee the application notes.", "udev rules"),
     ("RuntimeError: usb_open error -3", "udev rules"),
     ("RuntimeError: USB claim failed: LIBUSB_ERROR_BUSY", "another program"),
     ("RuntimeError: Someone tried to claim this device again: already claimed", "another program"),

@@ -178,7 +178,7 @@ def read_lines(file_number: int, inbox: SimpleQueue, kind: str, wanted: Callable
 
 
 class stopping_signals:
-    """``with stopping_signals(inbox):`` Ctrl-C, SIGTERM and SIGHUP put ("stop", None, name) on the inbox and do no more."""
+    """``with stopping_signals(inbox):`` Ctrl-C, SIGTERM, SIGHUP put ("stop", None, name) on the inbox, no more."""
 
     def __init__(self, inbox: SimpleQueue) -> None:
         self._inbox = inbox
@@ -186,7 +186,7 @@ class stopping_signals:
 
     def __enter__(self) -> stopping_signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal is closed
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: closed terminal
                 self._before[number] = signal.signal(
                     number, lambda number, _: self._inbox.put(("stop", None, signal.Signals(number).name)))
         return self
