@@ -15,6 +15,7 @@ CAPTURE =
 CAPTURES =
 WRITE =
 GRC =
+ONLY =
 
 PYTHON := .venv/bin/python
 BUILD := build/cmake
@@ -26,7 +27,7 @@ MODULE_FILES := $(shell find python grc/. -name __pycache__ -prune -o -print)
 
 .PHONY: help
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: demo
 demo: install ## label a generated scene; CAPTURE=<file.sigmf-meta> labels a recording instead
@@ -53,6 +54,10 @@ score: install ## score the recordings of a folder by its own score.py; CAPTURES
 .PHONY: grc
 grc: install ## start GNU Radio Companion with the EMind blocks; GRC=<file.grc> opens a flowgraph
 	@GRC_BLOCKS_PATH='$(BLOCKS)' $(PYTHON) "$$(command -v gnuradio-companion)" $(if $(GRC),'$(GRC)')
+
+.PHONY: screenshots
+screenshots: install ## make the pictures of the documentation again (needs Xvfb); ONLY="record demo" makes some
+	@$(PYTHON) scripts/pictures.py $(ONLY)
 
 .PHONY: install
 install: .venv/.stamps/module ## set up, build and install into .venv, and no more

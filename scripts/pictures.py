@@ -1,0 +1,109 @@
+"""Makes all pictures of the documentation again, without a screen: `make screenshots`, or ONLY="live_monitor record".
+
+They are small (scripts/smaller.py). What needs weights with a head that the released ones lack is left out, and said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors import safe_open
+from smaller import smaller
+from terminal_picture import terminal_picture
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+WORK = ROOT / "build" / "screenshots"
+
+
+def companion() -> None:
+    """GNU Radio Companion step by step, and the canvas of each example, under a virtual screen."""
+    reading, writing = os.pipe()
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"],
+                              pass_fds=[writing], stderr=subprocess.DEVNULL)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as told:
+            display = told.readline().strip()
+        if not display:
+            sys.exit("make screenshots: no virtual screen: apt-get install xvfb")
+        # Settings of its own: window sizes and colours of whoever runs this shall not be in the pictures.
+        own = {"HOME": str(WORK), "XDG_CONFIG_HOME": str(WORK / "config"), "XDG_CACHE_HOME": str(WORK / "cache")}
+        run("grc_pictures.py", IMAGES, **own, DISPLAY=f":{display}")
+    finally:
+        screen.terminate()
+        screen.wait()
+
+
+def live_monitor() -> None:
+    window("live_monitor", "--seconds", "11")
+
+
+def record() -> None:
+    """The window, and in a terminal the check of what it recorded."""
+    for old in WORK.glob("recording-*"):
+        old.unlink()
+    window("record", "--seconds", "7", "--size", "900x900", "--set", f"path={WORK / 'recording'}",
+           "--set", "start_recording=1", "--set", "from_tags=1")
+    files = sorted(file.name for file in WORK.glob("recording-*.parquet"))
+    terminal_picture("emind-train dataset check recording-*.parquet", ["emind-train", "dataset", "check", *files],
+                     IMAGES / "check.png", WORK)
+
+
+def denoise() -> None:
+    if has_head("emind-nano", "denoise"):
+        window("denoise", "--seconds", "2")
+
+
+def separate() -> None:
+    if has_head("emind-separation", "separation"):
+        window("separate", "--seconds", "0.2")
+
+
+def demo() -> None:
+    """What `make demo` writes."""
+    run("../examples/demo.py")
+    (made,) = (ROOT / "build" / "demo").glob("*.png")
+    shutil.copy(made, IMAGES / "demo.png")
+    smaller(IMAGES / "demo.png")
+
+
+def has_head(weights: str, head: str) -> bool:
+    path = ROOT / "python" / "emind" / "weights" / f"{weights}.safetensors"
+    there = path.is_file() and f'"{head}"' in json.dumps(safe_open(path, "np").metadata()).replace('\\"', '"')
+    if not there:
+        print(f"left out: there are no weights {weights} with the head {head}", file=sys.stderr)
+    return there
+
+
+def window(name: str, *options: str) -> None:
+    run("screenshot.py", ROOT / "examples" / f"{name}.grc", IMAGES / f"{name}.png", *options)
+
+
+def run(script: str, *arguments: str | Path, **environment: str) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+PICTURES = {one.__name__: one for one in (companion, live_monitor, record, denoise, separate, demo)}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PICTURES)
+    if unknown := set(wanted) - set(PICTURES):
+        sys.exit(f"make screenshots: no picture {', '.join(sorted(unknown))}; there are {', '.join(PICTURES)}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        try:
+            PICTURES[name]()
+        except subprocess.CalledProcessError as fault:
+            sys.exit(f"make screenshots: {name} ended with status {fault.returncode}")
+
+
+if __name__ == "__main__":
+    main()
