@@ -24,6 +24,8 @@ class LabelForm(QtWidgets.QWidget):
                  on_record: Callable[[bool], None]) -> None:
         super().__init__()
         self.setWindowTitle(title or "EMind Label Panel")
+        # In a grid with a display the room is the waterfall's.
+        self.setSizePolicy(QtWidgets.QSizePolicy.Preferred, QtWidgets.QSizePolicy.Maximum)
         self._on_labels, self._on_record = on_labels, on_record
         self._labels = dict(labels)
         self.column = QtWidgets.QComboBox()
