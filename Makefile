@@ -51,9 +51,12 @@ score: install ## score the recordings of a folder by its own score.py; CAPTURES
 	@test -f '$(CAPTURES)/score.py' || { echo 'make score: no score.py in $(CAPTURES)' >&2; exit 2; }
 	@$(PYTHON) -m emind_benchmarks.recordings '$(CAPTURES)' $(if $(WRITE),--write)
 
+# Debian's GNU Radio names its terminal without a path and then finds it missing, in a dialog before the first run. A
+# folder is there and is no terminal: without one, what a flowgraph prints goes to GNU Radio Companion's console.
 .PHONY: grc
 grc: install ## start GNU Radio Companion with the EMind blocks; GRC=<file.grc> opens a flowgraph
-	@GRC_BLOCKS_PATH='$(BLOCKS)' $(PYTHON) "$$(command -v gnuradio-companion)" $(if $(GRC),'$(GRC)')
+	@GRC_BLOCKS_PATH='$(BLOCKS)' \
+		GR_CONF_GRC_XTERM_EXECUTABLE="$$(command -v x-terminal-emulator || echo /)" $(PYTHON) "$$(command -v gnuradio-companion)" $(if $(GRC),'$(GRC)')
 
 .PHONY: screenshots
 screenshots: install ## make the pictures of the documentation again (needs Xvfb); ONLY="record demo" makes some

@@ -1,6 +1,8 @@
 """Pictures of GNU Radio Companion for the documentation: its window step by step, and the canvas of each example.
 
-    .venv/bin/python scripts/grc_pictures.py FOLDER      # under a screen, or what `make screenshots` starts for it
+    .venv/bin/python scripts/grc_pictures.py FOLDER [FLOWGRAPH.grc ...]    # needs a screen; `make screenshots` has one
+
+With flowgraphs named, the canvases of those and no more.
 
 The clicks of a person are the program's own actions here, so that no picture depends on where a button lies.
 """
@@ -33,8 +35,8 @@ PAUSE_MS = 400  # until the screen has followed, besides GTK's own queue
 class Companion:
     """The program and what is done in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, only: list[Path]) -> None:
+        self.folder, self.only = folder, only
         platform = Platform(version=gr.version(), prefs=gr.prefs(), install_prefix=gr.prefix(),
                             version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()))
         platform.build_library()
@@ -52,6 +54,19 @@ class Companion:
     def steps(self) -> Iterator[None]:
         """One step after the other; each `yield` lets the program draw."""
         yield
+        if not self.only:
+            yield from self.walk()
+        for path in self.only or sorted((ROOT / "examples").glob("*.grc")):
+            self.application.main_window.new_page(str(path.resolve()), show=True)
+            yield
+            graph = self.application.main_window.current_flow_graph
+            self.faultless(graph, path.name)
+            picture = self.folder / f"{path.stem}_grc.png"
+            Utils.make_screenshot(graph, str(picture))
+            smaller(picture)
+
+    def walk(self) -> Iterator[None]:
+        """The steps of docs/walk-through.md."""
         main = self.application.main_window
         main.resize(1580, 720)
         for panel in (main.CONSOLE, main.VARIABLES):  # which show where this copy lies on the disk
@@ -108,14 +123,6 @@ class Companion:
             self.save(dialog, name)
             dialog.response(-2)  # Cancel
             yield
-        for path in sorted((ROOT / "examples").glob("*.grc")):
-            main.new_page(str(path), show=True)
-            yield
-            graph = main.current_flow_graph
-            self.faultless(graph, path.name)
-            picture = self.folder / f"{path.stem}_grc.png"
-            Utils.make_screenshot(graph, str(picture))
-            smaller(picture)
 
     @staticmethod
     def place(graph, key: str, x: int, y: int):
@@ -150,4 +157,4 @@ class Companion:
 
 
 if __name__ == "__main__":
-    Companion(Path(sys.argv[1])).run()
+    Companion(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]).run()
