@@ -366,6 +366,23 @@ class qa_display(gr_unittest.TestCase):
         for k, (one, _) in enumerate(names):
             self.assertFalse(any(one.intersects(other) for other, _ in names[:k]))
 
+    def test_a_window_that_is_too_small_at_first_is_enlarged_once(self):
+        block = display(sample_rate=RATE)
+        area = QtWidgets.QScrollArea()
+        area.setWidgetResizable(True)
+        area.setWidget(block.qwidget())
+        area.resize(340, 400)
+        area.show()
+        for _ in range(3):
+            QtWidgets.QApplication.processEvents()
+        screen = QtWidgets.QApplication.primaryScreen().availableSize()
+        self.assertEqual((area.width(), area.height()), (min(860, screen.width()), min(720, screen.height())))
+        area.resize(340, 400)  # a person's wish
+        area.hide()
+        area.show()
+        QtWidgets.QApplication.processEvents()
+        self.assertEqual((area.width(), area.height()), (340, 400))
+
     def test_labels_that_are_seen_have_colours_of_their_own(self):
         names = ["BPSK", "QPSK", "pi/4-DQPSK", "16QAM", "64QAM", "4FSK"]
         self.assertEqual([colour_of(name).rgb() for name in names], [colour_of(name).rgb() for name in names])

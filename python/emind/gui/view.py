@@ -17,6 +17,7 @@ from .scene import Run, Scene
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 12, 8, 36  # margins of the plot, pixels
 _RAMP = ((0, (8, 8, 40)), (90, (20, 60, 140)), (150, (30, 150, 130)), (205, (230, 200, 60)), (255, (255, 255, 240)))
 _LEAST_HEIGHT = 4  # of a box, pixels: a single window is often less than a line
+_ROOM = 860, 720  # of the window at first, pixels
 _LEAST_SPAN_DB = 20.0  # of the colours
 _BOX_COLOURS = ((255, 120, 220), (120, 255, 120), (255, 150, 60), (120, 230, 255), (200, 150, 255), (255, 105, 105),
                 (255, 255, 255), (190, 255, 60))  # none of the waterfall's
@@ -191,6 +192,7 @@ class DisplayWidget(QtWidgets.QWidget):
         self.setWindowTitle(title or "EMind Display")
         self._scene, self._feed, self._show_quiet = scene, feed, show_quiet
         self.frames = 0
+        self._had_room = False
         self.waterfall = WaterfallView(channel, levels)
         self.title = QtWidgets.QLabel(f"<b>{title}</b>")
         self.title.setVisible(bool(title))
@@ -219,6 +221,20 @@ class DisplayWidget(QtWidgets.QWidget):
         self._timer = QtCore.QTimer(self)
         self._timer.timeout.connect(self._tick)
         self._timer.start(max(1, round(1000 / frame_rate)))
+
+    def showEvent(self, event) -> None:
+        super().showEvent(event)
+        if not self._had_room:
+            self._had_room = True
+            QtCore.QTimer.singleShot(0, self._make_room)
+
+    def _make_room(self) -> None:
+        """Enlarges a window that would cut most of it off, as those of GNU Radio Companion do at first."""
+        window = self.window()
+        screen = QtWidgets.QApplication.primaryScreen().availableSize()
+        if window.width() < _ROOM[0] or window.height() < _ROOM[1]:
+            window.resize(min(screen.width(), max(window.width(), _ROOM[0])),
+                          min(screen.height(), max(window.height(), _ROOM[1])))
 
     def _tick(self) -> None:
         if self.isVisible() and not self.window().isMinimized():
