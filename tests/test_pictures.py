@@ -22,7 +22,8 @@ def test_what_a_page_links_to_is_there(page):
 
 
 def test_pictures_are_small_and_used():
-    linked = {(page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text(encoding="utf-8"))}
+    linked = {(page.parent / link).resolve()
+              for page in PAGES for link in LINK.findall(page.read_text(encoding="utf-8"))}
     pictures = set((ROOT / "docs" / "images").glob("*.png"))
     assert len(pictures) > 10
     assert {picture.name for picture in pictures if picture.stat().st_size > 150_000} == set()
