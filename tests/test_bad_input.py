@@ -216,8 +216,10 @@ def test_an_interrupt_stops_the_run_and_leaves_nothing(raw, small_weights, outpu
     command = [sys.executable, "-c", INTERRUPTED, "classify", raw(tone_bursts(2_000_000)), "--rate", "1e6",
                "--no-tune", "--weights", small_weights, *arguments]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    # Of a job in the background a test run inherits that interrupts are ignored, and would hand it on.
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env=environment)
+                               text=True, env=environment,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     guard = threading.Timer(120, process.kill)  # only should it hang
     guard.start()
     try:
