@@ -103,7 +103,8 @@ def test_separate_runs_to_the_end_of_its_scene_and_weights_that_change_nothing_s
                       "\n".join(lines))
     seen, inferred = counts(lines)
     assert seen == inferred == (100_000 - 1024) // 512 + 1
-    assert [(name, stream) for _, name, _, _, stream in told] == [("A", "1"), ("B", "2")]
+    # Weights that change nothing put half of the mixture on both streams: which of them is A's is a tie.
+    assert [name for _, name, *_ in told] == ["A", "B"] and {stream for *_, stream in told} == {"1", "2"}
     assert all(512 * seen - UNREAD <= int(samples) <= 512 * seen for samples, *_ in told)
     for _, _, before, after, _ in told:
         assert float(before) == pytest.approx(float(after), abs=0.11)
