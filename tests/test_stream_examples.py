@@ -97,6 +97,13 @@ def test_denoise_runs_to_the_end_of_its_scene_and_weights_that_change_nothing_ga
     assert float(after) == pytest.approx(float(before), abs=0.11)
 
 
+@pytest.mark.slow  # failed once in some dozen runs, for a cause that is not found: see UNREAD
+def test_the_meter_of_denoise_reads_the_stream_to_its_last_sample(run_flowgraph):
+    lines = run_flowgraph("denoise", 0.4)
+    samples = re.search(r"all +(\d+) samples", "\n".join(lines))[1]
+    assert int(samples) == 512 * counts(lines)[0]
+
+
 def test_separate_runs_to_the_end_of_its_scene_and_weights_that_change_nothing_separate_nothing(run_flowgraph):
     lines = run_flowgraph("separate", 0.4)
     told = re.findall(r"all +(\d+) samples: signal ([AB]) (\S+) dB in the mixture, (\S+) dB on stream ([12])",
