@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +109,35 @@ def with_section(page: str, name: str, text: str) -> str:
 def write_section(name: str, text: str) -> None:
     """Put a bench's table into docs/realtime.md."""
     PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+
+
+def hand_out(
+    name: str,
+    figures: dict,
+    options: argparse.Namespace,
+    page: Callable[[dict], str],
+    plot: Callable[[dict, Path], None],
+    shows: str,
+) -> None:
+    """Give a bench's figures to whoever asked for them: ``--out`` (JSON, table, plot), ``--write`` (the page, with a
+    plot that ``shows`` this), and table or JSON on the console."""
+    text = page(figures)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+        (options.out / f"{name}.md").write_text(text + "\n")
+        plot(figures, options.out / f"{name}.png")
+    if options.write:
+        plot(figures, IMAGES / f"realtime-{name}.png")
+        write_section(name, f"{text}\n\n![{shows}](images/realtime-{name}.png)")
+    print(json.dumps(figures) if options.json else text)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """``--out``, ``--json`` and ``--write``, see :func:`hand_out`."""
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {name}.json, {name}.md, {name}.png")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--write", action="store_true", help="put table and plot into docs/realtime.md")
 
 
 def new_figure():
