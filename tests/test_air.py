@@ -47,7 +47,7 @@ def test_the_snr_is_what_the_window_has(monkeypatch, name, snr_db):
     monkeypatch.setattr(air.ch, "complex_noise", noise)
     monkeypatch.setattr(air, "_propagated", propagated)
     monkeypatch.setattr(air, "_burst", lambda rng, x, bursty: (x, np.arange(len(x)) // air.MARGIN % 10 % 9 > 0))
-    monkeypatch.setattr(air, "PAIR_SHARE", 0.0)  # a pair is two emitters, each with a power of its own
+    monkeypatch.setattr(air, "PAIRED", {})  # a pair is two emitters, each with a power of its own
     monkeypatch.setattr(air, "TUNED_SHARE", 0.0)  # there the SNR holds after the tuner: test_air_receiver.py
     rng = np.random.default_rng(5)
     measured = []

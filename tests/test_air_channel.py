@@ -61,9 +61,14 @@ def test_pairs_come_as_often_as_stated(monkeypatch):
     pair = air._pair
     monkeypatch.setattr(air, "_pair", lambda *a: drawn.append(1) or pair(*a))
     rng = np.random.default_rng(4)
-    for _ in range(300):
-        air.air_window(rng, "GFSK")
-    assert 0.5 * air.PAIR_SHARE < len(drawn) / 300 < 1.7 * air.PAIR_SHARE
+    shares = {}
+    for name in air.PAIRED:
+        drawn.clear()
+        for _ in range(300):
+            air.air_window(rng, name)
+        shares[name] = len(drawn) / 300
+        assert 0.4 * air.PAIRED[name] < shares[name] < 1.7 * air.PAIRED[name]
+    assert shares["OQPSK"] < shares["GFSK"]  # one listens before it sends, the other hops
     drawn.clear()
     for _ in range(100):
         air.air_window(rng, "QPSK")

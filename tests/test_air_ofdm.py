@@ -73,3 +73,10 @@ def test_some_cells_load_a_small_part_of_their_band_only(monkeypatch):
         air_ofdm.cellular(rng, N)
     assert 0.1 < np.mean(np.array(seen) < 0.5) < 0.45
     assert np.mean(np.array(seen) > 0.8) > 0.25
+
+
+def test_some_signals_take_nearly_all_of_the_rate():
+    rng = np.random.default_rng(7)
+    shares = np.array([air_ofdm._share(rng, 0.06, 0.94) for _ in range(2000)])
+    assert shares.min() >= 0.06 and shares.max() <= 0.94
+    assert 0.2 < np.mean(shares > 0.78) < 0.4

@@ -16,7 +16,7 @@ def parts_db(x, parts=32):
     return 10 * np.log10(power / power.max())
 
 
-def test_noise_floors_are_white_or_coloured_and_a_tenth_is_confined_to_a_sharp_band():
+def test_noise_floors_are_white_or_coloured_and_few_are_confined_to_a_sharp_band_none_to_a_narrow_one():
     rng = np.random.default_rng(1)
     white = np.percentile([-parts_db(ch.complex_noise(rng, 4096)).min() for _ in range(50)], 95)
     floors = np.array([parts_db(air_receiver.noise_floor(rng, 4096)) for _ in range(300)])
@@ -24,7 +24,8 @@ def test_noise_floors_are_white_or_coloured_and_a_tenth_is_confined_to_a_sharp_b
     confined = wide < 0.65
     assert 0.2 < np.mean(depth < white) < 0.6
     assert np.mean((depth > white) & ~confined) > 0.2
-    assert 0.03 < np.mean(confined) < 0.15
+    assert 0.02 < np.mean(confined) < 0.12
+    assert wide.min() > 0.3
 
 
 def test_some_noise_has_a_few_steps_of_the_converter_only():

@@ -18,8 +18,8 @@ from .air_receiver import converted, middle, noise_floor, tuned, tuning
 from .air_signals import SIGNALS, Signal
 
 CLASSES = tuple(SIGNALS)
-PAIRED = ("GFSK", "MSK", "OQPSK")  # many emitters of one kind share a band: two of them make one window
-PAIR_SHARE = 0.12
+# Many emitters of one kind share a band. Share of windows with two of them: those that hop do not listen before.
+PAIRED = {"GFSK": 0.2, "MSK": 0.1, "OQPSK": 0.05}
 TUNED_SHARE = 0.2  # of the windows are tried; those whose signal is wide enough already are taken as they are
 MARGIN = 128  # samples generated before and after the window, so that filters settle outside it
 
@@ -72,7 +72,7 @@ def air_window(
     if rng.random() < TUNED_SHARE:
         window = _tuned_window(rng, name, n, snr_db)
     else:
-        if name in PAIRED and rng.random() < PAIR_SHARE:
+        if rng.random() < PAIRED.get(name, 0.0):
             x, bandwidth = _pair(rng, name, n, config.length)
         else:
             signal = SIGNALS[name](rng, n)
@@ -196,8 +196,8 @@ def _propagated(rng: Generator, x: np.ndarray, bandwidth: float, multicarrier: b
         spread = min(24.0, 10 ** rng.uniform(-1.0, 0.0) / bandwidth)
         response = ch.multipath(rng, n, spread, int(rng.integers(1, 6)), 10 ** rng.uniform(0.0, 2.0))
         x = ch.filtered(x, response)
-    elif kind < (0.7 if multicarrier else 0.5):
-        spread = 10 ** rng.uniform(0.0, 0.9)
+    elif kind < (0.8 if multicarrier else 0.5):
+        spread = 10 ** rng.uniform(0.0, 1.1 if multicarrier else 0.9)
         if not multicarrier:
             spread = min(spread, rng.uniform(0.1, 0.5) / bandwidth)
         response = ch.multipath(rng, n, spread, int(rng.integers(3, 9)), 10 ** rng.uniform(-2.0, 0.0))

@@ -29,8 +29,12 @@ def _carriers(rng: Generator, count: int, used: int, least: int = 0) -> np.ndarr
 
 
 def _share(rng: Generator, low: float, high: float) -> float:
-    """Of the rate that is occupied: what a receiver is set to, or a wide capture with the signal somewhere in it."""
-    wide = rng.random() < 0.6
+    """Of the rate that is occupied: what a receiver is set to, at times hardly more than the signal takes, or a wide
+    capture with the signal somewhere in it."""
+    kind = rng.random()
+    if kind < 0.2:
+        return rng.uniform(0.85 * high, high)
+    wide = kind < 0.6
     return rng.uniform(max(low, 0.3), high) if wide else float(np.exp(rng.uniform(np.log(low), np.log(0.5))))
 
 
@@ -109,7 +113,9 @@ def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float]:
         if rng.random() < 0.35:
             at = slice(int(rng.integers(0, step)), None, step)
             carriers[symbol, at] = references * mod.psk(4)[rng.integers(0, 4, carriers[symbol, at].shape)]
-        if rng.random() < 0.1:  # synchronisation: a sequence of constant envelope, on all carriers or the middle ones
+        # Synchronisation: a sequence of constant envelope, on all carriers or the middle ones. A symbol that lasts
+        # longer than the window may be all that is in it; roots near 0 are chirps there and left to those classes.
+        if rng.random() < (0.17 if transform > 1000 else 0.1):
             wide = used if rng.random() < 0.6 else 62
             root, k = int(rng.integers(5, wide - 5)), np.arange(wide)
             first = (used - wide) // 2

@@ -13,8 +13,8 @@ STRETCH = 256  # samples of a spectrum that shows where the signal lies
 
 
 def noise_floor(rng: Generator, n: int) -> np.ndarray:
-    """Noise as front ends colour it. Every tenth window is confined to a sharp band, not more: many carriers at a low
-    SNR look the same."""
+    """Noise as front ends colour it. Every fifteenth window is confined to a sharp band, not more, and to none below a
+    third of the rate: many carriers look the same, and a receiver's filter is seldom narrower."""
     x = ch.complex_noise(rng, n)
     kind = rng.random()
     if kind < 0.35:  # the edges of the receiver's own filter
@@ -27,8 +27,8 @@ def noise_floor(rng: Generator, n: int) -> np.ndarray:
         if rng.random() < 0.3:  # noise of the oscillator and the mixer around zero
             ripple = ripple + rng.uniform(3, 15) / (1 + (np.abs(f) / 10 ** rng.uniform(-2.5, -1)) ** 2)
         x = ch.filtered(x, 10 ** (ripple / 20))
-    elif kind < 0.7:  # the channel filter of some service
-        cutoff = rng.uniform(0.06, 0.45)
+    elif kind < 0.667:  # the channel filter of some service
+        cutoff = rng.uniform(0.17, 0.45)
         response = ch.lowpass(n, cutoff, cutoff * 10 ** rng.uniform(-2.0, -0.5), rng.normal(0, 0.05))
         x = ch.filtered(x, np.maximum(response, 10 ** (-rng.uniform(25, 90) / 20)))
     if rng.random() < 0.1:  # gain control at work

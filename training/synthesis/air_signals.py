@@ -118,8 +118,15 @@ def ook(rng: Generator, n: int) -> Signal:
     envelope = mod.on_off(levels, durations, n, start)
     if envelope.max() < 0.5 or envelope.min() > 0.5:  # a window without an edge says nothing: put one in
         envelope[int(rng.integers(n // 4, 3 * n // 4)) :] = 1.0 - envelope[0]
+    message_end = rng.random() < 0.1  # little of the message is in the window, mostly what is sent beside it
+    if message_end:
+        length = int(rng.uniform(0.1, 0.5) * n)
+        envelope[:-length] = 0.0
+        if envelope.max() < 0.5:
+            envelope[-length // 2 :] = 1.0
+        envelope = envelope if rng.random() < 0.5 else envelope[::-1]
     envelope = _edges(rng, envelope, unit)
-    if rng.random() < 0.25:  # the off state is not off: leakage, or amplitude keying of partial depth
+    if rng.random() < (0.7 if message_end else 0.25):  # the off state is not off: leakage, or keying of partial depth
         floor = rng.uniform(0.03, 0.45)
         envelope = floor + (1 - floor) * envelope
     x = envelope.astype(complex)
@@ -212,12 +219,16 @@ def _shift_keyed(rng: Generator, n: int, order: int, pulse: np.ndarray, index: f
         length = int(rng.uniform(0.2, 1.6) * count)
         values[:length] = np.resize([0, order - 1], min(length, count))
     levels = values * 2.0 - (order - 1)
+    if rng.random() < 0.08:  # the carrier before or after a packet: in the middle, or on an outer tone
+        edge = max(1, int(rng.uniform(0.1, 0.5) * count))
+        beside = slice(edge) if rng.random() < 0.5 else slice(-edge, None)
+        levels[beside] = rng.choice([0.0, 0.0, 1.0 - order, order - 1.0])
     bandwidth = min(1.0, (index * (order - 1) + 1.2) / sps)
     if order == 2 and index > 1.5 and rng.random() < 0.3:
         gains = 10 ** (rng.uniform(-3, 3, order) / 20)
         return Signal(mod.switched_tones(levels, sps, index, n, rng.random(order) * 2 * np.pi, gains), bandwidth)
     x = mod.frequency_shift(levels, sps, index, pulse, n, -rng.random() * sps)
-    if rng.random() < 0.2:  # unequal tones: a sloping front end
+    if rng.random() < 0.3:  # unequal tones: a sloping front end
         level = mod.pulse_train(levels, sps, pulse, n)
         x = x * 10 ** (rng.uniform(-3, 3) * level / (20 * (order - 1)))
     return Signal(x, bandwidth)
