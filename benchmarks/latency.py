@@ -9,16 +9,15 @@ behind the inference block sees its tag, so everything between is in it.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from .measuring import (
-    IMAGES, add_weights_arguments, engine_rate, markdown_table, new_figure, noise_windows, weights_of, write_section,
+    add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure, noise_windows,
+    weights_of,
 )  # fmt: skip
 
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0, 3.0)
 GOAL_LOAD, GOAL_MS = 0.5, 25.0
-FILES = ("latency.json", "latency.md", "latency.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-latency-ms", type=float, default=20.0, metavar="MS",
                         help="after which a batch closes (default: 20)")
     parser.add_argument("--policy", default="realtime", help="realtime or lossless (default: realtime)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--write", action="store_true", help="put table and plot into docs/realtime.md")
+    add_output_arguments(parser, "latency")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,28 +42,19 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--seconds {options.seconds:g} and each of --loads must be above 0, --hop at least 1")
     with weights_of(options) as weights:
         figures = measure(weights, options)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / FILES[0]).write_text(json.dumps(figures, indent=1) + "\n")
-        (options.out / FILES[1]).write_text(page(figures) + "\n")
-        plot(figures, options.out / FILES[2])
-    if options.write:
-        plot(figures, IMAGES / "realtime-latency.png")
-        write_section("latency", page(figures) + "\n\n![latency and coverage over load](images/realtime-latency.png)")
-    print(json.dumps(figures) if options.json else page(figures))
+    hand_out("latency", figures, options, page, plot, "latency and coverage over load")
     return 0
 
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``backends``: for each its ``loads``, a dict a load as :meth:`.pacing.paced_chain.figures` has it."""
-    from emind.runtime.engine import ready_engine
-    from emind.runtime.header import heads_for
+    from emind.runtime.ready import ready_engine
 
     from .pacing import Load, paced_chain
 
     results = []
     for backend in options.backend:
-        engine = ready_engine(weights, backend, options.threads, options.batch, heads_for(weights, None, ()))
+        engine = ready_engine(weights, backend, options.threads, options.batch)
         try:
             windows = noise_windows(engine.spec.length, max(128, options.batch))
             hop = options.hop or engine.spec.length

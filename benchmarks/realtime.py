@@ -47,12 +47,12 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, seconds: float, backend: str = "auto", threads: int = 0) -> dict:
     """The figures that `emind bench realtime --json` prints."""
-    from emind.runtime.engine import load_engine, load_naive
+    from emind.runtime.engine import load_naive
     from emind.runtime.header import heads_for
+    from emind.runtime.ready import ready_engine
 
-    heads = heads_for(weights, None, ())
-    engine = load_engine(weights, backend, threads, heads)
-    naive = load_naive(weights, heads)
+    engine = ready_engine(weights, backend, threads, BATCH)
+    naive = load_naive(weights, heads_for(weights, None, ()))
     length = engine.spec.length
     windows = noise_windows(length)
     each = seconds / (3 * REPETITIONS + 3)

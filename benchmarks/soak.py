@@ -8,19 +8,18 @@ that wait for the consumer are taken down.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 
 from .measuring import (
-    IMAGES, add_weights_arguments, engine_rate, markdown_table, new_figure, noise_windows, weights_of, write_section,
+    add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure, noise_windows,
+    weights_of,
 )  # fmt: skip
 
 GROWTH_MIB = 20.0
 MOST_PENDING = 1024  # detections, the inference block's own limit
 WARM_S = 60.0
-FILES = ("soak.json", "soak.md", "soak.png")
 MIB = 1 << 20
 
 
@@ -32,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--consumer-ms", type=float, default=5.0, metavar="MS",
                         help="that the consumer of detections takes for each (default: 5, slower than they come)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows a batch (default: 32)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--write", action="store_true", help="put table and plot into docs/realtime.md")
+    add_output_arguments(parser, "soak")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,26 +41,17 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--minutes and --load must be above 0, --consumer-ms not negative")
     with weights_of(options) as weights:
         figures = measure(weights, options)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / FILES[0]).write_text(json.dumps(figures, indent=1) + "\n")
-        (options.out / FILES[1]).write_text(page(figures) + "\n")
-        plot(figures, options.out / FILES[2])
-    if options.write:
-        plot(figures, IMAGES / "realtime-soak.png")
-        write_section("soak", page(figures) + "\n\n![memory and queues over time](images/realtime-soak.png)")
-    print(json.dumps(figures) if options.json else page(figures))
+    hand_out("soak", figures, options, page, plot, "memory and queues over time")
     return 0 if figures["passed"] else 1
 
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``trace``: a dict a second. ``growth_mib``: highest memory after the warm-up over that at its end."""
-    from emind.runtime.engine import ready_engine
-    from emind.runtime.header import heads_for
+    from emind.runtime.ready import ready_engine
 
     from .pacing import Load, paced_chain
 
-    engine = ready_engine(weights, options.backend, options.threads, options.batch, heads_for(weights, None, ()))
+    engine = ready_engine(weights, options.backend, options.threads, options.batch)
     try:
         windows = noise_windows(engine.spec.length, max(128, options.batch))
         length, seconds = engine.spec.length, 60 * options.minutes

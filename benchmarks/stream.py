@@ -57,12 +57,11 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """What :meth:`.pacing.paced_chain.figures` says, what the engine's rate allows, and the verdicts."""
-    from emind.runtime.engine import ready_engine
-    from emind.runtime.header import heads_for
+    from emind.runtime.ready import ready_engine
 
     from .pacing import Load, paced_chain
 
-    engine = ready_engine(weights, options.backend, options.threads, options.batch, heads_for(weights, None, ()))
+    engine = ready_engine(weights, options.backend, options.threads, options.batch)
     try:
         windows = noise_windows(engine.spec.length, max(128, options.batch))
         hop = options.hop or engine.spec.length

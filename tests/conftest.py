@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import pytest
 # Where a test itself is the first to import openvino, that would start a process for each step of a conversion, to
 # report it to the library's maker. What the package does about it is tested in a process of its own.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+# A process for inference takes seconds to start: engines run in the tests' own, but for tests of that very thing.
+os.environ.setdefault("EMIND_PROCESSES", "0")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -121,16 +121,15 @@ def test_a_bench_runs_the_heads_that_a_block_runs(emind, tmp_path, monkeypatch, 
     """Waveforms cost as much as layers, and no block makes them unless its streams are asked for."""
     import several_heads
     from emind.contract.errors import EMindError
-    from emind.runtime import engine, header
+    from emind.runtime import header, ready
 
     asked = []
 
-    def stop(weights, backend, *others):
-        asked.extend(others[-1])
+    def stop(weights, backend, threads, batch, heads=None, streams=()):
+        asked.extend(header.heads_for(weights, heads, streams))
         raise EMindError("that was all")
 
-    monkeypatch.setattr(engine, "ready_engine", stop)
-    monkeypatch.setattr(engine, "load_engine", stop)
+    monkeypatch.setattr(ready, "ready_engine", stop)
     path = several_heads.save(tmp_path / "all.safetensors")
     done = emind("bench", bench, "--weights", path)
     assert done.status == 1 and "that was all" in done.err

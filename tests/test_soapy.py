@@ -130,7 +130,7 @@ def test_a_driver_that_is_not_there_is_one_line():
 
 def test_the_receiver_answers_behind_such_a_source_and_windows_end_where_it_is_tuned(device, small_weights):
     from emind.commands import live_flowgraph
-    from emind.runtime.engine import ready_engine
+    from emind.runtime.ready import ready_engine
 
     source = device()
     engine = ready_engine(str(small_weights), "torch-float32", 1, 32)

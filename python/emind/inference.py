@@ -26,6 +26,7 @@ from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .reports import Reports
 from .runtime.changing import Changer
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
+from .runtime.ready import ready_engine
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
 from .runtime.worker import Worker
@@ -97,7 +98,8 @@ class inference(gr.basic_block):
     detections_limit: most detections pending at a receiver that :meth:`watch_detections` names or that acknowledges;
         of other receivers nothing is known, and they are sent at most so many a second. Under ``lossless`` the stream
         waits for the former and the others get all; else what is too many is dropped and counted. 0: no limit
-    engine: an engine already loaded, instead of ``weights``, ``threads`` and ``backend``
+    engine: an engine already loaded, instead of ``weights``, ``threads``, ``backend`` and ``processes``
+    processes: of the engine's own, below 0: as many as serve it; 0: it runs among the blocks, see :mod:`.runtime.ready`
 
     Raises
     ------
@@ -120,6 +122,7 @@ class inference(gr.basic_block):
         detections_limit: int = 4096,
         heads: Sequence[str] | None = None,
         engine: object | None = None,
+        processes: int = -1,
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
@@ -129,11 +132,7 @@ class inference(gr.basic_block):
                 f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
             )
         if engine is None:
-            # torch comes in here and not with the block
-            from .runtime.engine import ready_engine
-            from .runtime.header import heads_for
-
-            engine = ready_engine(weights, backend, threads, batch, heads_for(weights, heads, streams))
+            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes)
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -146,7 +145,7 @@ class inference(gr.basic_block):
         self._engine = engine  # what the next start begins with
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._heads = heads
-        self._backend, self._threads = backend, threads
+        self._backend, self._threads, self._processes = backend, threads, processes
         self._asked_for = self._weights = weights
         self._weights_error: str | None = None
         self._changer = Changer(self._load, self._accept, self._refuse)
@@ -270,14 +269,12 @@ class inference(gr.basic_block):
             self.set_weights(asked)
 
     def _load(self, weights: str | EnrolRequest) -> object:
-        from .runtime.engine import ready_engine
-        from .runtime.header import heads_for
-
         if isinstance(weights, EnrolRequest):
             weights, said = weights.carried_out(self._weights, self._backend)
             self.logger.info("; ".join(said))
-        heads = heads_for(weights, self._heads, self._streams.names)
-        engine = ready_engine(weights, self._backend, self._threads, self._batch, heads)
+        engine = ready_engine(
+            weights, self._backend, self._threads, self._batch, self._heads, self._streams.names, self._processes
+        )
         if engine.spec.length != self._length:
             raise EMindError(
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"

@@ -56,11 +56,10 @@ class inference_host(gr.basic_block):
             raise UsageError(f"queue {queue} must be at least one chunk")
         if engine is None:
             # torch comes in here and not with the block
-            from .runtime.engine import ready_engine
-            from .runtime.header import heads_for
+            from .runtime.ready import ready_engine
 
             # Waveforms are not asked for: they would cost a layer or two, and as much to send as the windows.
-            engine = ready_engine(weights, backend, threads, CHUNK, heads_for(weights, None, ()))
+            engine = ready_engine(weights, backend, threads, CHUNK)
         gr.basic_block.__init__(self, "emind_inference_host", None, None)
         self.engine = engine
         self._hello = hello_pdu(Hello(session := secrets.randbits(63), described(engine)))

@@ -7,6 +7,7 @@
 #
 """The streams of reconstruction heads through windowing, inference and overlap_add, beside the pass-through."""
 
+import sys
 import threading
 from unittest import mock
 
@@ -18,12 +19,10 @@ if __package__:  # collected by pytest from the source tree
     from . import inference, receiver
     from .contract.errors import EMindError, UsageError
     from .contract.window import HeadSpec, WindowSpec
-    from .runtime import engine, header
 else:  # run by ctest on the module that was built
     from gnuradio.emind import inference, receiver
     from gnuradio.emind.contract.errors import EMindError, UsageError
     from gnuradio.emind.contract.window import HeadSpec, WindowSpec
-    from gnuradio.emind.runtime import engine, header
 
 LENGTH = 1024
 LABELS = ("noise", "BPSK")
@@ -329,8 +328,7 @@ class qa_streams(gr_unittest.TestCase):
                 tb.connect((block, port), sink)
             tb.start()
             self.assertTrue(old.entered.wait(PATIENCE_S))
-            with (mock.patch.object(engine, "ready_engine", lambda *arguments, **options: new),
-                  mock.patch.object(header, "heads_for", lambda *arguments: ())):
+            with mock.patch.dict(vars(sys.modules[inference.__module__]), ready_engine=lambda *arguments: new):
                 block.set_weights("new")
                 self.assertTrue(block.inference._changer.wait(PATIENCE_S))
             old.open.set()

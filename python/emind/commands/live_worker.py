@@ -92,12 +92,10 @@ class Radio:
 
     def build(self) -> bool:
         """Flowgraph and device; waits for an absent device where it was there before. False when told to stop."""
-        from ..runtime.engine import ready_engine
-        from ..runtime.header import heads_for
+        from ..runtime.ready import ready_engine
 
         settings = self.settings
-        heads = heads_for(settings["weights"], settings["heads"], ())
-        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"], heads)
+        engine = ready_engine(*(settings[name] for name in ("weights", "backend", "threads", "batch", "heads")))
         if settings["hop"] > engine.spec.length:
             raise UsageError(f"--hop {settings['hop']} is longer than the window of {engine.spec.length} samples")
         from . import live_flowgraph

@@ -115,12 +115,9 @@ class ScanFailed(EMindError):
 def scan(settings: dict, outlet, commands: queue.Queue) -> int:
     """All steps, told one by one; exit status."""
     try:
-        # torch comes in here
-        from ..runtime.engine import ready_engine
-        from ..runtime.header import heads_for
+        from ..runtime.ready import ready_engine
 
-        heads = heads_for(settings["weights"], settings["heads"], ())
-        engine = ready_engine(settings["weights"], settings["backend"], settings["threads"], settings["batch"], heads)
+        engine = ready_engine(*(settings[name] for name in ("weights", "backend", "threads", "batch", "heads")))
         source = open_source(settings | {"freq": settings["steps"][0]})
         rate = source.state()["rate"]
         outlet.send("opened", weights=engine.name, backend=engine.backend, **source.describe())

@@ -16,10 +16,11 @@ from ..contract.window import ANOMALY, CLASSIFICATION, PROTOTYPES, RECONSTRUCTIO
 from ..dsp.normalise import NORMALISE
 from ..models.checkpoint import load_weights
 from ..models.heads import MultiHead
-from .engine_base import Engine, available_threads, has_bfloat16
+from .engine_base import Engine, has_bfloat16
 from .engine_torch import CompiledEngine, TorchEngine
 from .enrolled import enrolled, visible
 from .header import check_heads
+from .machine import available_threads
 from .weights import resolve
 
 AUTO, OPENVINO, COMPILED = "auto", "openvino", "torch-compiled"
@@ -71,15 +72,6 @@ def engine_of(
     if cuda and backend in (AUTO, "torch"):
         return TorchEngine(*parts, True, "cuda")
     return TorchEngine(*parts, half)
-
-
-def ready_engine(
-    weights: str | Path, backend: str, threads: int, batch: int, heads: Iterable[str] | None = None
-) -> Engine:
-    """As :func:`load_engine`, and warmed up for batches of that size."""
-    engine = load_engine(weights, backend, threads, heads)
-    engine.warm_up(batch)
-    return engine
 
 
 def _keep(model: MultiHead, names: Iterable[str] | None, path: Path) -> None:

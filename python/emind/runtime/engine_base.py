@@ -6,7 +6,6 @@ A batch is split over streams of one thread each: on processors that beats one b
 from __future__ import annotations
 
 import copy
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -80,18 +79,22 @@ class Engine(ABC):
     @torch.inference_mode()
     def _stream(self, windows: np.ndarray, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
         iq_BL2 = torch.from_numpy(self._normalise(windows))
-        outputs = self._outputs(iq_BL2, np.asarray(rates_hz, np.float32))
+        answers, outputs = self._answered(iq_BL2, np.asarray(rates_hz, np.float32))
         if self._waveforms:
             scale_B = torch.from_numpy(self._scale(windows))
-        answers = {
-            name: waveforms(outputs[name], iq_BL2, scale_B, head) if head.kind == RECONSTRUCTION
-            else answered(outputs[name], head, self._calibration[name])
-            for name, head in self._own.items()
-        }  # fmt: skip
+        for name in self._waveforms:
+            answers[name] = waveforms(outputs[name], iq_BL2, scale_B, self.heads[name])
         for name, head in self._enrolled.items():
             own = len(self._own[head.extends].labels) if head.extends in self._own else 0
             answers[head.extends] = joined(answers.get(head.extends), outputs[name].cpu(), own)
         return answers
+
+    def _answered(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[dict[str, np.ndarray], Mapping[str, Tensor]]:
+        """Rows of answers of the heads that speak, and what all others put out, of normalised windows."""
+        outputs = self._outputs(iq_BL2, rates_hz)
+        speaking = ((name, head) for name, head in self._own.items() if head.kind != RECONSTRUCTION)
+        rows = {name: answered(outputs[name], head, self._calibration[name]).numpy() for name, head in speaking}
+        return rows, outputs
 
     @abstractmethod
     def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> Mapping[str, Tensor]:
@@ -101,7 +104,7 @@ class Engine(ABC):
         """
 
 
-def answered(outputs: Tensor, head: HeadSpec, calibration: dict) -> np.ndarray:
+def answered(outputs: Tensor, head: HeadSpec, calibration: dict) -> Tensor:
     """Logits, and values of a regression, as rows of answers, float32; see `contract.answers`.
 
     The probability of `unknown` is that of a class beside the others whose logit is always the threshold: above one
@@ -117,7 +120,7 @@ def answered(outputs: Tensor, head: HeadSpec, calibration: dict) -> np.ndarray:
             threshold = float(calibration["unknown"]["threshold"])
             parts.insert(0, torch.sigmoid(threshold - torch.logsumexp(logits, -1, keepdim=True)))
         parts.insert(0, torch.softmax(logits, -1))
-    return torch.cat(parts, -1).numpy()
+    return torch.cat(parts, -1)
 
 
 def waveforms(correction_BKL2: Tensor, iq_BL2: Tensor, scale_B: Tensor, head: HeadSpec) -> np.ndarray:
@@ -172,8 +175,3 @@ def corrections(model: MultiHead) -> nn.ModuleDict:
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def available_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

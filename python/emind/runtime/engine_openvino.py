@@ -1,9 +1,10 @@
 """The OpenVINO back end: one graph from samples to pooled features and waveforms, compiled for the processor, a stream
 a core.
 
-The spectral features stay outside: OpenVINO converts no complex transforms from torch, and those and the ordering are
-quicker in numpy and torch. They, the rate token and the heads on pooled features, which cost next to nothing, are
-float32; the graph, with the heads that make waveforms, runs in bfloat16 where the processor has it.
+The spectral features stay outside: transforms and ordering are three times as quick in numpy and torch. They, the rate
+token and the heads on pooled features are float32, the latter a second graph: one by one, in torch, they would cost as
+much as the encoder for a window or two. The first graph, with the heads that make waveforms, runs in bfloat16 where the
+processor has it.
 
 Compiled graphs are kept in the user's cache, so that the next start takes a fraction of the time.
 """
@@ -25,11 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contract.window import WindowSpec
+from ..contract.window import HeadSpec, WindowSpec
 from ..models.emind import Encoder, positions, sample_channels
 from ..models.heads import MultiHead, features_of
 from ..models.stems import STEMS
-from .engine_base import Engine, corrections, prepared
+from .engine_base import Engine, answered, corrections, prepared
 
 GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
 KEPT_GRAPHS = 16  # in the cache
@@ -80,9 +81,11 @@ class OpenVINOEngine(Engine):
         self.backend = "openvino-bfloat16" if half else "openvino-float32"
         model = prepared(model)
         self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
+        self._rate: tuple[np.float32, Tensor] = np.float32(0), torch.zeros(1, 0)  # the newest, and its token
         graph = _Graph(model, spec)
         self._waves = list(graph.corrections)
         self._words = {name: head for name, head in model.heads.items() if name not in graph.corrections}
+        speaking = [name for name in self._own if name in self._words]
         core = processor_core()
         options = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -95,33 +98,64 @@ class OpenVINOEngine(Engine):
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         self._compiled = _from_cache(core, digest, options)
         if self._compiled is None:
-            self._compiled = core.compile_model(_converted(openvino, graph, spec), "CPU", options)
+            self._compiled = core.compile_model(_converted(openvino, graph, _inputs(graph, spec)), "CPU", options)
             _to_cache(self._compiled, digest)
+        self._columns: dict[str, slice] = {}
+        self._compiled_words = None
+        if speaking:
+            words = _Words(model, {name: self._own[name] for name in speaking}, self._calibration)
+            self._columns = words.columns(model)
+            options = {**options, "INFERENCE_PRECISION_HINT": "f32"}
+            pooled = {0: (2 * model.encoder.config.width,)}
+            self._compiled_words = core.compile_model(_converted(openvino, words, pooled), "CPU", options)
         self._requests = threading.local()
         self._tensor = openvino.Tensor
 
+    def _answered(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
+        pooled_B2D, waves = self._pass(iq_BL2, rates_hz)
+        rows = {}
+        if self._columns:
+            (whole,) = self._run("words", self._compiled_words, [pooled_B2D])
+            whole = whole.copy()
+            rows = {name: whole[:, columns] for name, columns in self._columns.items()}
+        pooled_B2D = torch.from_numpy(pooled_B2D)
+        return rows, {name: self._words[name](pooled_B2D) for name in self._enrolled} | waves
+
     def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, Tensor]:
-        request = getattr(self._requests, "request", None)
-        if request is None:
-            request = self._requests.request = self._compiled.create_infer_request()
+        pooled_B2D, waves = self._pass(iq_BL2, rates_hz)
+        pooled_B2D = torch.from_numpy(pooled_B2D)
+        return {name: head(pooled_B2D) for name, head in self._words.items()} | waves
+
+    def _pass(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Pooled features (B, 2 D), and the corrections of the heads that make waveforms."""
         inputs = [iq_BL2, self._rate_tokens(rates_hz)]
         if self._spectral is not None:
             inputs.append(self._spectral.features(iq_BL2))
+        pooled_B2D, *waves = self._run("pass", self._compiled, [values.numpy() for values in inputs])
+        return pooled_B2D, {name: torch.from_numpy(wave) for name, wave in zip(self._waves, waves)}
+
+    def _run(self, name: str, compiled, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of a graph, which are good until this thread runs it again."""
+        request = getattr(self._requests, name, None)
+        if request is None:
+            request = compiled.create_infer_request()
+            setattr(self._requests, name, request)
         # Tensors over the arrays' own memory, which they do not keep alive.
-        arrays = [np.ascontiguousarray(values.numpy()) for values in inputs]
+        arrays = [np.ascontiguousarray(values) for values in arrays]
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         request.start_async()
         request.wait()
-        pooled_B2D, *waves = (
-            torch.from_numpy(request.get_output_tensor(index).data) for index in range(1 + len(self._waves))
-        )
-        return {name: head(pooled_B2D) for name, head in self._words.items()} | dict(zip(self._waves, waves))
+        return [request.get_output_tensor(index).data for index in range(len(compiled.outputs))]
 
     def _rate_tokens(self, rates_hz: np.ndarray) -> Tensor:
-        """(B,) Hz to (B, D); the windows of a batch mostly have one rate."""
-        if (rates_hz == rates_hz[0]).all() or np.isnan(rates_hz).all():
-            return self._rate_token(torch.from_numpy(rates_hz[:1])).expand(len(rates_hz), -1)
+        """(B,) Hz to (B, D); the windows of a batch mostly have one rate, and it is that of the batch before."""
+        rate = rates_hz[0]
+        if (rates_hz == rate).all() or np.isnan(rates_hz).all():
+            known, token_1D = self._rate
+            if not token_1D.numel() or (rate != known and not (np.isnan(rate) and np.isnan(known))):
+                self._rate = rate, (token_1D := self._rate_token(torch.from_numpy(rates_hz[:1])))
+            return token_1D.expand(len(rates_hz), -1)
         return self._rate_token(torch.from_numpy(rates_hz))
 
 
@@ -153,17 +187,43 @@ class _Graph(nn.Module):
         return features.pooled_BF, *waves
 
 
-def _converted(openvino: ModuleType, graph: _Graph, spec: WindowSpec):
-    """The graph as OpenVINO's, for batches of any size."""
-    config, spectral = graph.encoder.config, graph.encoder.spectral_tokens
-    shapes = [(spec.length, 2), (config.width,)]
-    if spectral is not None:
+class _Words(nn.Module):
+    """Pooled features (B, 2 D) to the rows of answers of all heads that speak, one behind the other."""
+
+    def __init__(self, model: MultiHead, specs: dict[str, HeadSpec], calibration: dict[str, dict]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: model.heads[name] for name in specs})
+        self.specs, self.calibration = specs, calibration
+
+    def forward(self, pooled_BF: Tensor) -> Tensor:
+        return torch.cat(self._rows(pooled_BF), -1)
+
+    def columns(self, model: MultiHead) -> dict[str, slice]:
+        """Where each head's answers stand."""
+        with torch.no_grad():
+            widths = [rows.shape[1] for rows in self._rows(torch.zeros(1, 2 * model.encoder.config.width))]
+        ends = np.cumsum(widths).tolist()
+        return {name: slice(end - width, end) for name, width, end in zip(self.specs, widths, ends)}
+
+    def _rows(self, pooled_BF: Tensor) -> list[Tensor]:
+        return [answered(self.heads[name](pooled_BF), spec, self.calibration[name]) for name, spec in self.specs.items()]
+
+
+def _inputs(graph: _Graph, spec: WindowSpec) -> dict[int, tuple[int, ...]]:
+    """Shapes of the graph's inputs, without the batch."""
+    shapes = [(spec.length, 2), (graph.encoder.config.width,)]
+    if (spectral := graph.encoder.spectral_tokens) is not None:
         shapes.append((spectral.COUNT, spectral.weight.shape[1]))
-    example = tuple(torch.rand(2, *shape) for shape in shapes)
+    return dict(enumerate(shapes))
+
+
+def _converted(openvino: ModuleType, graph: nn.Module, shapes: dict[int, tuple[int, ...]]):
+    """The graph as OpenVINO's, for batches of any size of inputs of these shapes."""
+    example = tuple(torch.rand(2, *shape) for shape in shapes.values())
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing
         converted = openvino.convert_model(graph.eval(), example_input=example)
-    converted.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+    converted.reshape({index: [-1, *shape] for index, shape in shapes.items()})
     return converted
 
 

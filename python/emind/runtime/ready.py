@@ -1,0 +1,57 @@
+"""An engine that is ready for a stream: loaded and warmed up, in processes of its own or in this one.
+
+torch is loaded only where the engine runs in this process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..contract.errors import UsageError
+from .machine import available_threads, has_graphics_device
+
+PROCESSES = "EMIND_PROCESSES"  # variable of the environment
+MOST_PROCESSES = 8  # a quarter of a gigabyte each
+
+
+def ready_engine(
+    weights: str | Path,
+    backend: str = "auto",
+    threads: int = 0,
+    batch: int = 32,
+    heads: Iterable[str] | None = None,
+    streams: Iterable[str] = (),
+    processes: int = -1,
+):
+    """Engine of these weights, warmed up for batches of that size.
+
+    ``heads``, ``streams``: see :func:`.header.heads_for`. ``processes``: how many of its own it has, which leave the
+    interpreter to the flowgraph, 0 none; below 0: as the variable EMIND_PROCESSES says, else one a thread, at most
+    MOST_PROCESSES, where a processor computes. Raises as :func:`.engine.load_engine`.
+    """
+    processes = default_processes(backend, threads) if processes < 0 else processes
+    if processes:
+        from .engine_processes import ProcessEngine
+
+        return ProcessEngine(weights, backend, threads, batch, heads, streams, processes)
+    from .engine import load_engine
+    from .header import heads_for
+
+    engine = load_engine(weights, backend, threads, heads_for(weights, heads, streams))
+    engine.warm_up(batch)
+    return engine
+
+
+def default_processes(backend: str, threads: int) -> int:
+    """How many, where nobody says."""
+    told = os.environ.get(PROCESSES, "").strip()
+    if told:
+        if not told.isdecimal():
+            raise UsageError(f"{PROCESSES}={told}: give a number of processes for inference, 0 for none beside this one")
+        return int(told)
+    if backend == "torch-compiled" or (backend in ("auto", "torch") and has_graphics_device()):
+        return 0  # each would compile for minutes, or take the device's memory for itself
+    most = available_threads()
+    return min(threads or most, most, MOST_PROCESSES)
