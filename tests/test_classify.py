@@ -10,6 +10,7 @@ from emind.commands.classify import classify, floor_as_noise, load
 from emind.commands.flowgraph import Answer, HeadAnswer
 from emind.contract.vocabulary import MODULATIONS, family_of
 from emind.dsp.band import Band, TuningPlan
+from emind.dsp.neighbours import Known, decided
 from emind.storage.recording import open_recording
 
 RATE = 1e6
@@ -195,3 +196,27 @@ def test_unsure_answers_at_the_noise_floor_become_noise_where_bursts_stand_above
 def test_a_recording_without_bursts_keeps_all_its_answers():
     answers = [answer("OFDM", 0.3, None), answer("OFDM", 0.3, 1.0)]
     assert floor_as_noise(answers) == (answers, 0)
+
+
+def test_neighbours_support_each_other_unless_told_not_to(emind, raw, engine, small_weights):
+    rng, time_ = np.random.default_rng(8), np.arange(1024)
+    samples = np.concatenate([  # each window a tone, a chirp or noise: random weights tell some of them apart
+        [np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * time_), np.exp(1j * rng.uniform(-3e-3, 3e-3) * time_**2),
+         rng.standard_normal((2, 1024)).T @ [1, 1j]][int(rng.integers(0, 3))] for _ in range(50)]).astype(np.complex64)
+    command = ("classify", raw(samples), "--rate", 1e6, "--json", "-", "--no-tune", "--no-gate", "--weights",
+               small_weights, "--backend", "torch-float32")
+    together, apart = emind(*command), emind(*command, "--no-neighbours")
+    windows = np.ascontiguousarray(cut(samples, 1024, 1024), np.complex64)
+    rows = engine.infer(windows, np.full(len(windows), RATE))["modulation"]
+    silent = ~windows.any(axis=1)
+    places, confidences = decided(Known(MODULATIONS, rows, silent))
+    for line, place, confidence, quiet, row in zip(together.lines, places, confidences, silent, rows, strict=True):
+        if not quiet and row.argmax():  # neither silence nor noise
+            assert (line["modulation"]["label"], line["modulation"]["family"]) == (
+                MODULATIONS[place], family_of(MODULATIONS[place]))
+            assert line["modulation"]["confidence"] == pytest.approx(confidence, abs=2e-3)
+    expected = [label for label, _ in bare(engine, windows, RATE)]
+    assert [line["modulation"]["label"] for line in apart.lines] == expected
+    changed = [a for a, b in zip(together.lines, apart.lines) if a["modulation"]["label"] != b["modulation"]["label"]]
+    assert changed and f"{len(changed)} windows follow their neighbours" in together.err
+    assert "neighbours" not in apart.err

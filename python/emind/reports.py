@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 from gnuradio import gr
 
@@ -37,6 +38,8 @@ class Reports:
         self._length, self._ports, self._rate = length, ports, rate
         self._answers, self._noise = Answers({}), []
         self._answering: object | None = None  # the engine that they are of
+        # Called with what is released and the number of its first window: who needs whole rows reads them there.
+        self.seen: Callable[[int, Released], None] | None = None
         self.restart(Statistics())
 
     def restart(self, statistics: Statistics) -> None:
@@ -57,6 +60,8 @@ class Reports:
 
     def of(self, released: Released, first: int) -> None:
         """Tag the released windows, the first of which is number ``first``, and publish their detections."""
+        if self.seen is not None:
+            self.seen(first, released)
         if released.engine is not self._answering:
             self._answering = released.engine
             domains = getattr(released.engine, "domains", None)

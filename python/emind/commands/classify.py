@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..contract.errors import EMindError, UsageError
-from ..contract.vocabulary import NOISE, family_of
+from ..contract.vocabulary import NOISE, UNKNOWN, family_of
 from ..dsp.band import MAX_STRETCHES, Band, TuningPlan, fft_size, occupied_band, plan_tuning
+from ..dsp.neighbours import Known, decided
 from ..storage.recording import (
     DATA_SUFFIX, FORMATS, META_SUFFIX, Recording, annotated_metadata, check_samples, open_recording)
 from ..storage.replacing import replacing
@@ -53,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="samples from window to window, after tuning (default: the window length)")
     model.add_argument("--no-gate", action="store_true",
                        help="keep unsure answers for windows at the recording's noise floor too (default: noise)")
+    model.add_argument("--no-neighbours", action="store_true",
+                       help="every window's modulation by itself (default: windows between which there is no noise "
+                            "support each other)")
     model.add_argument("--policy", choices=("lossless", "realtime"), default="lossless",
                        help="realtime leaves out windows that cannot be answered in time (default: lossless)")
     model.add_argument("--batch", type=int, default=32, metavar="N", help="windows inferred together (default: 32)")
@@ -93,6 +99,10 @@ def run(options: argparse.Namespace) -> int:
             answers, gated = floor_as_noise(answers)
             if gated:
                 say(f"{gated} windows at the noise floor reported as noise (--no-gate keeps the model's answers)")
+        if not options.no_neighbours:
+            answers, changed = by_neighbours(answers, engine)
+            if changed:
+                say(f"{changed} windows follow their neighbours (--no-neighbours keeps the model's answers)")
         if json_path:
             with json_path.open("w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in json_lines(answers, recording.rate))
@@ -219,6 +229,29 @@ def floor_as_noise(answers: list[Answer]) -> tuple[list[Answer], int]:
             gated += 1
         out.append(answer)
     return out, gated
+
+
+def by_neighbours(answers: list[Answer], engine) -> tuple[list[Answer], int]:
+    """The answers with each window's modulation as `dsp.neighbours` decides it, and of how many the label changed.
+
+    Confidence is then that of the window with its neighbours. Windows that are noise by now stay so.
+    """
+    asked = [n for n, answer in enumerate(answers) if answer.row is not None]
+    if MAIN_HEAD not in engine.heads or not asked:
+        return answers, 0
+    labels = engine.heads[MAIN_HEAD].labels
+    rows = np.zeros((len(answers), len(answers[asked[0]].row)), np.float32)
+    rows[asked] = [answers[n].row for n in asked]
+    quiet = np.array([a.row is None or a.heads[MAIN_HEAD].family == NOISE_FAMILY for a in answers])
+    names, out, changed = (*labels, UNKNOWN), list(answers), 0
+    for n, (place, confidence) in enumerate(zip(*decided(Known(labels, rows, quiet)))):
+        head = answers[n].heads.get(MAIN_HEAD)
+        if head is None or quiet[n]:
+            continue
+        changed += names[place] != head.label
+        new = replace(head, label=names[place], family=family_of(names[place]), confidence=float(confidence))
+        out[n] = replace(answers[n], heads=answers[n].heads | {MAIN_HEAD: new})
+    return out, changed
 
 
 def progress_bar(stack: ExitStack, title: str) -> Progress | None:

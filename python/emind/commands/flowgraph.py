@@ -19,9 +19,10 @@ from ..contract import tags
 from ..contract.errors import EMindError
 from ..dsp.band import TuningPlan
 from ..inference import inference
+from ..runtime.dispatch import INFERRED, Released
 from ..storage.recording import Recording
 from ..windowing import windowing
-from .head_text import rounded
+from .head_text import MAIN_HEAD, rounded
 
 SECTION_SAMPLES = 1 << 30  # samples that one file source reads: stream_mux counts in 32 bits
 FLOOR_PERCENTILE = 10  # of the windows' powers: what counts as the noise floor
@@ -46,12 +47,14 @@ class HeadAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """One window: samples of the original recording, and what each head says of it."""
+    """One window: samples of the original recording, and what each head says of it. ``row``: the columns of the head
+    `modulation`, as in `contract.answers`; None where it was not asked."""
 
     sample_start: int
     sample_count: int
     snr_db: float | None
     heads: dict[str, HeadAnswer]
+    row: np.ndarray | None = field(default=None, compare=False)
 
 
 class answers_sink(gr.sync_block):
@@ -121,7 +124,14 @@ class recording_flowgraph(gr.top_block):
         # GNU Radio keeps no reference to the Python side of a block: all three are attributes.
         self.windowing = windowing(length=self.length, hop=self.hop, sample_rate=rate)
         self.sink = answers_sink(self.length)
+        self._rows: dict[int, np.ndarray] = {}  # window number -> what the head `modulation` says of each class
+        self.inference._reports.seen = self._keep
         self.connect(stream, self.windowing, self.inference, self.sink)
+
+    def _keep(self, first: int, released: Released) -> None:
+        if MAIN_HEAD in released.answers:
+            numbers = first + np.flatnonzero(released.fates == INFERRED)
+            self._rows.update(zip(numbers.tolist(), np.asarray(released.answers[MAIN_HEAD], np.float32)))
 
     def _source(self, total: int):
         """The recording's samples as complex numbers, then zeros, ``total`` in all."""
@@ -216,5 +226,5 @@ class recording_flowgraph(gr.top_block):
             heads = self.sink.answers.get(number)
             if heads:
                 snr = 10 * math.log10(power / floor - 1) if floor > 0 and power > LEAST_ABOVE_FLOOR * floor else None
-                out.append(Answer(start, count, snr, heads))
+                out.append(Answer(start, count, snr, heads, self._rows.get(number)))
         return out
