@@ -46,10 +46,10 @@ test-slow: install ## run only the tests that take minutes
 	@$(PYTHON) -m pytest -m slow
 
 .PHONY: score
-score: install ## score the recordings of a folder by its own score.py; CAPTURES=<folder>, WRITE=1 writes the tables in the docs
+score: install ## score the recordings of a folder by its own score.py; CAPTURES=<folder>, WEIGHTS="<name> ...", WRITE=1 writes the tables in the docs
 	@test -n '$(CAPTURES)' || { echo 'make score: name the folder: make score CAPTURES=<folder>' >&2; exit 2; }
 	@test -f '$(CAPTURES)/score.py' || { echo 'make score: no score.py in $(CAPTURES)' >&2; exit 2; }
-	@$(PYTHON) -m emind_benchmarks.recordings '$(CAPTURES)' $(if $(WRITE),--write)
+	@$(PYTHON) -m emind_benchmarks.recordings '$(CAPTURES)' $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(WRITE),--write)
 
 # Debian's GNU Radio names its terminal without a path and then finds it missing, in a dialog before the first run. A
 # folder is there and is no terminal: without one, what a flowgraph prints goes to GNU Radio Companion's console.

@@ -1,6 +1,8 @@
 """The page of figures on real recordings is what the measure printed."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,38 @@ ofdm     mean 0.750 over 2: {'ofdm': 19, 'qam': 2}
 """
 
 
+def measured():
+    better = PRINTED.replace("0.50 ofdm", "0.90 ofdm").replace("mean 0.750", "mean 0.950").replace("0.8233", "0.9567")
+    return {("emind-nano", recordings.TOGETHER): recordings.parse(better),
+            ("emind-nano", recordings.ALONE): recordings.parse(PRINTED)}
+
+
 def test_every_printed_figure_reaches_the_page():
-    text = recordings.page(recordings.parse(PRINTED), "emind-nano")
-    for row in ("| adsb | `ppm` | 132 | 0.97 |", "| lte | `ofdm` | 4 | 0.50 |", "| `ofdm` | 2 | 0.750 |"):
+    text = recordings.page(measured())
+    for row in ("| adsb | `ppm` | 132 | 0.97 | 0.97 |", "| lte | `ofdm` | 4 | 0.90 | 0.50 |",
+                "| `ofdm` | 2 | 0.950 | 0.750 |", "| **mean over recordings** | 3 | **0.957** | **0.823** |",
+                "| `ofdm` | emind-nano, by itself | ofdm, qam |"):
         assert row in text
-    assert "**0.823**" in text and "| `ofdm` | ofdm, qam |" in text
+
+
+def test_the_page_says_whether_what_is_asked_is_met():
+    text = recordings.page(measured())
+    assert "with neighbours: asked are a mean of 0.90 and no family under 0.80; it has 0.957 and 0.950" in text
+    assert "it has 0.823 and 0.750 (`ofdm`): not met." in text and text.count(": met.") == 1
+
+
+def test_the_folders_measure_gets_one_command_with_options_behind_its_own(tmp_path):
+    """As score.py does: split the words, put its own behind them, run."""
+    fake = tmp_path / "a folder" / "emind"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    fake.chmod(0o755)
+    words = shlex.split(recordings.command(str(fake), "emind-tiny", recordings.ALONE))
+    said = subprocess.run([*words, "classify", "my file", "--json", "-"], capture_output=True, text=True).stdout
+    assert said == "classify|my file|--json|-|--weights|emind-tiny|--no-neighbours|"
+    together = shlex.split(recordings.command(str(fake), "emind-nano", recordings.TOGETHER))
+    said = subprocess.run([*together, "classify"], capture_output=True, text=True).stdout
+    assert said == "classify|--weights|emind-nano|"
 
 
 def test_a_run_without_a_closing_line_is_refused():
@@ -32,9 +61,9 @@ def test_a_run_without_a_closing_line_is_refused():
 
 def test_the_summary_is_replaced_between_its_marks_and_nothing_else():
     readme = f"a\n{recordings.BEGIN}\nold\n{recordings.END}\nb\n"
-    once = recordings.with_summary(readme, recordings.parse(PRINTED))
-    assert once.startswith(f"a\n{recordings.BEGIN}\n| family") and once.endswith(f"{recordings.END}\nb\n")
-    assert recordings.with_summary(once, recordings.parse(PRINTED)) == once
+    once = recordings.with_summary(readme, measured())
+    assert once.startswith(f"a\n{recordings.BEGIN}\n| share") and once.endswith(f"{recordings.END}\nb\n")
+    assert recordings.with_summary(once, measured()) == once
 
 
 def test_the_readme_and_the_page_state_the_same_figure():
