@@ -20,6 +20,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .dsp.waterfall import Waterfall
 from .gui.scene import Scene, fields_of
+from .guarded import Guarded
 
 _RX_RATE = pmt.intern(tags.RX_RATE)
 _RX_FREQ = pmt.intern(tags.RX_FREQ)
@@ -30,7 +31,7 @@ _PARTS = 20, 40, 160  # of the picture: bridged where windows are skipped, until
 _MOST_WAITING = 4096  # detections that wait for the next picture; older ones are not shown
 
 
-class display(gr.sync_block):
+class display(Guarded, gr.sync_block):
     """Shows a waterfall with a labelled box for each detection, the last answers, and the statistics, in Qt.
 
     Input: the complex stream that the detections are about: the output of :class:`receiver`, or the stream before it

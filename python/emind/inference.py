@@ -23,6 +23,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .guarded import Guarded
 from .reports import Reports
 from .runtime.changing import Changer
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
@@ -44,7 +45,7 @@ _RECEIVER_GLANCE_S = 0.002  # how often a receiver that is behind is looked at
 _DEADLINE_S = 0.08  # the stream waits at most 100 ms, the scheduler's part included
 
 
-class inference(gr.basic_block):
+class inference(Guarded, gr.basic_block):
     """Asks EMind about each window and tags it with the answers; the windows pass unchanged.
 
     Input and output: vectors of ``length`` complex samples, all their tags kept. Each head in ``streams`` adds as many
@@ -207,11 +208,11 @@ class inference(gr.basic_block):
         self._detections.watch(block, port)
 
     def error(self) -> BaseException | None:
-        """What the engine raised since the flowgraph started, if it did.
+        """What the engine, or this block, raised since the flowgraph started, if anything did.
 
         A lossless block ends the flowgraph then; any other lets windows pass without answers and tries again.
         """
-        return self._error
+        return self._error or self.fault
 
     def start(self) -> bool:
         with self._engine_lock:
@@ -321,8 +322,7 @@ class inference(gr.basic_block):
         try:
             self._scan(first + len(windows))
         except ValueError as fault:
-            self.logger.error(str(fault))
-            return -1  # ends the flowgraph
+            raise EMindError(str(fault)) from None
         self._admit(windows, first)
         if self._failed():
             return -1

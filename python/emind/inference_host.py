@@ -17,6 +17,7 @@ import pmt
 from gnuradio import gr
 
 from .contract.errors import UsageError
+from .guarded import Guarded
 from .remote_pmt import Answers, Hello, Windows, answers_pdu, hello_pdu, read
 from .runtime.engine_remote import CHUNK, HELLO_EVERY_S, described
 
@@ -24,7 +25,7 @@ _WINDOWS = pmt.intern("windows")
 _ANSWERS = pmt.intern("answers")
 
 
-class inference_host(gr.basic_block):
+class inference_host(Guarded, gr.basic_block):
     """Infers chunks of windows that come as messages, and publishes answers and, several times a second, a hello.
 
     Messages: in ``windows``, from a ZMQ PULL Message Source; out ``answers``, to a ZMQ PUB Message Sink. The chunks are
@@ -129,10 +130,10 @@ class inference_host(gr.basic_block):
                 chunk = self._queue.popleft()
             try:
                 answers = self.engine.infer(chunk.windows, chunk.rates_hz)
+                pdu = answers_pdu(Answers(chunk.client, self._session, chunk.number, answers))
             except Exception as error:  # whatever the engine's fault, the flowgraph that waits counts it as skipped
                 self._count("chunks_failed", f"a chunk was not inferred: {type(error).__name__}: {error}")
                 continue
-            pdu = answers_pdu(Answers(chunk.client, self._session, chunk.number, answers))
             self.message_port_pub(_ANSWERS, pdu)
             with self._changed:
                 self._counts["windows_answered"] += len(chunk.windows)

@@ -17,6 +17,7 @@ from .contract.errors import EMindError, UsageError
 from .contract.schema import LABELS, TEXTS, checked_label
 from .contract.vocabulary import MODULATIONS
 from .gui.scene import fields_of, recorder_text
+from .guarded import Guarded
 
 _LABEL = pmt.intern("label")
 _RECORD = pmt.intern("record")
@@ -24,7 +25,7 @@ _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
 _POLL_MS = 200
 
 
-class label_panel(gr.basic_block):
+class label_panel(Guarded, gr.basic_block):
     """A small Qt control: a class or text for each column, keys for whole sets of labels, and a switch for recording.
 
     Message ports: ``label`` (a dict of the columns that changed) and ``record`` (a bool), for the ports of that name of

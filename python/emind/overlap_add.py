@@ -14,10 +14,11 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
-from .contract.errors import UsageError
+from .contract.errors import EMindError, UsageError
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .dsp.overlap_add import OverlapAdd
 from .dsp.source_order import SourceOrder
+from .guarded import Guarded
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _STREAM_TAG = pmt.intern(tags.STREAM_TAG)
@@ -29,7 +30,7 @@ _RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
 _RECONSTRUCTED = pmt.intern(tags.RECONSTRUCTED)
 
 
-class overlap_add(gr.basic_block):
+class overlap_add(Guarded, gr.basic_block):
     """Turns windows of ``length`` samples, ``hop`` apart, back into a stream: sample k in is sample k out.
 
     Input: vectors of ``length`` complex samples, on ``sources`` ports. Output: as many complex streams, in step.
@@ -119,8 +120,7 @@ class overlap_add(gr.basic_block):
                         "give both blocks the same length and hop"
                     )
         except ValueError as fault:
-            self.logger.error(str(fault))
-            return -1  # ends the flowgraph
+            raise EMindError(str(fault)) from None
         # Runs: from one anchor to the next, the first perhaps continuing the last call's.
         starts = sorted({first, *(anchor.window for anchor in anchors)})
         by_window = {anchor.window: anchor for anchor in anchors}

@@ -114,6 +114,7 @@ class receiver(gr.hier_block2):
         self.connect(self, *chain)
         # One for the windows themselves, then one a head. Blocks in Python live only as long as something here has them.
         self.overlap_adds = [overlap_add(length, hop, sources) for sources in (1, *wanted.sources.values())]
+        self.blocks = [self.windowing, self.inference, *self.overlap_adds]
         port = 0
         for adder, sources in zip(self.overlap_adds, (1, *wanted.sources.values())):
             for source in range(sources):
@@ -139,5 +140,5 @@ class receiver(gr.hier_block2):
         return self.windowing.gaps()
 
     def error(self) -> Exception | None:
-        """What the engine raised since the flowgraph started, if it did."""
-        return self.inference.error()
+        """What the engine, or a block in here, raised since the flowgraph started, if anything did."""
+        return self.inference.error() or next((block.fault for block in self.blocks if block.fault is not None), None)

@@ -24,6 +24,7 @@ from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .dsp.trigger import EnergyTrigger, History, Selection
+from .guarded import Guarded
 from .recorder_pmt import Wanted, labels_of, switch_of
 from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
@@ -46,7 +47,7 @@ MOST_PRE_TRIGGER = 1 << 27  # samples: a gigabyte
 _MOST_EVENTS = 4096  # messages that wait for the next samples
 
 
-class recorder(gr.sync_block):
+class recorder(Guarded, gr.sync_block):
     """Records samples with labels to Parquet (17 attributes a row), SigMF, or both.
 
     Input: a complex stream, or with ``windows`` vectors of ``length`` complex samples. A row has ``length`` samples;
@@ -203,7 +204,7 @@ class recorder(gr.sync_block):
 
     def error(self) -> Exception | None:
         """What ended the recording early, if anything did."""
-        return self._error
+        return self._error or self.fault
 
     def start(self) -> bool:
         self._prepare()

@@ -19,6 +19,7 @@ from gnuradio import gr
 from .contract import tags
 from .contract.errors import UsageError
 from .dsp.framing import Continuity, Framer, Run, StreamState, window_buffer
+from .guarded import Guarded
 from .rx_tags import readings
 
 _RX_TIME = pmt.intern(tags.RX_TIME)
@@ -36,7 +37,7 @@ _STREAM_TAG_VALUE = pmt.intern(tags.STREAM_TAG_VALUE)
 _STREAM_TAG_SOURCE = pmt.intern(tags.STREAM_TAG_SOURCE)
 
 
-class windowing(gr.basic_block):
+class windowing(Guarded, gr.basic_block):
     """Cuts a complex stream into windows of ``length`` samples, one every ``hop`` samples.
 
     Input: complex stream. Output: vectors of ``length`` complex samples, one a window.

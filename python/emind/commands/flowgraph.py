@@ -18,6 +18,7 @@ from gnuradio import blocks, filter, gr
 from ..contract import tags
 from ..contract.errors import EMindError
 from ..dsp.band import TuningPlan
+from ..guarded import Guarded, first_fault, text_of
 from ..inference import inference
 from ..runtime.dispatch import INFERRED, Released
 from ..storage.recording import Recording
@@ -57,7 +58,7 @@ class Answer:
     row: np.ndarray | None = field(default=None, compare=False)
 
 
-class answers_sink(gr.sync_block):
+class answers_sink(Guarded, gr.sync_block):
     """Keeps the heads' tags and the power of each window.
 
     Input: windows (vectors of ``length`` complex samples) with the tags of the inference block.
@@ -209,8 +210,8 @@ class recording_flowgraph(gr.top_block):
         if progress:
             progress(len(self.sink.powers), self.windows)
         if len(self.sink.powers) < self.windows:
-            error = self.inference.error()
-            why = "its log above says why" if error is None else f"{type(error).__name__}: {error}"
+            fault, error = first_fault([self.windowing, self.inference, self.sink]), self.inference.error()
+            why = fault or ("its log above says why" if error is None else text_of(error))
             raise EMindError(f"{self.recording.path}: the flowgraph ended after {len(self.sink.powers)} of "
                              f"{self.windows} windows; {why}")
 

@@ -26,7 +26,12 @@ class live_flowgraph(recording_flowgraph):
         self.receivers: list[receiver] = []
         self.recorders: list[recorder] = []
         self.mailboxes: list[mailbox] = []
+        self.announcers: list[announce] = []  # of a source that does not tag its settings
         self._sinks: list = []
+
+    def python_blocks(self) -> list:
+        """Those that may fail, see :mod:`..guarded`."""
+        return [*self.announcers, *self.watches, *self.receivers, *self.recorders, *self.mailboxes]
 
     def _attach(self, settings: dict, engine, outputs: list, rate: float, center: float | None) -> None:
         for number, output in enumerate(outputs):
@@ -59,11 +64,11 @@ def of_radio(settings: dict, engine, source) -> live_flowgraph:
     state = source.state()
     outputs = [(source.block, number) for number in source.channels]
     if not source.tags_settings:
-        source.announcers = [announce() for _ in outputs]
-        for output, telling in zip(outputs, source.announcers):
+        source.announcers = graph.announcers = [announce() for _ in outputs]
+        for output, telling in zip(outputs, graph.announcers):
             telling.tell(state["freq"], state["rate"])
             graph.connect(output, telling)
-        outputs = list(source.announcers)
+        outputs = list(graph.announcers)
     graph._attach(settings, engine, outputs, state["rate"], state["freq"])
     if source.block.has_msg_port(pmt.intern("async_msgs")):
         graph.msg_connect(source.block, "async_msgs", graph.mailboxes[0], "async_msgs")

@@ -13,13 +13,14 @@ from gnuradio import gr
 
 from ..contract import tags
 from ..dsp.framing import Continuity, samples_between
+from ..guarded import Guarded
 from ..rx_tags import readings
 from .head_text import rounded
 
 _LEVEL_SAMPLES = 1024  # of each call are looked at for the level
 
 
-class watch(gr.sync_block):
+class watch(Guarded, gr.sync_block):
     """Counts a stream's samples and finds where its time tags tell of lost ones. Input: complex stream; no output.
 
     Reads may come from another thread.
@@ -88,7 +89,7 @@ class watch(gr.sync_block):
                 self._gaps.append({"sample": sample, "samples_lost": round(away), "rx_time": list(state.time)})
 
 
-class announce(gr.sync_block):
+class announce(Guarded, gr.sync_block):
     """Passes a stream on and tags from where a new frequency or rate holds, for sources that do not.
 
     Samples that were on their way when the device was told count as new: this place is not exact.
@@ -114,7 +115,7 @@ class announce(gr.sync_block):
         return len(output_items[0])
 
 
-class mailbox(gr.basic_block):
+class mailbox(Guarded, gr.basic_block):
     """Receives messages and keeps them until they are taken: detections as dicts, overflows as a number.
 
     Ports: ``detections`` of a receiver, and ``async_msgs`` of a USRP source. ``decimation`` is the receiver's, so that
@@ -127,14 +128,13 @@ class mailbox(gr.basic_block):
         self._detections: deque[dict] = deque(maxlen=most)
         self._lock = threading.Lock()
         self._overflows = 0
-        self._handlers = {pmt.intern(tags.PORT_DETECTIONS): self._detection, pmt.intern("async_msgs"): self._async}
-        for port, handler in self._handlers.items():
-            self.message_port_register_in(port)
-            self.set_msg_handler(port, handler)
+        for port, handler in ((tags.PORT_DETECTIONS, self._detection), ("async_msgs", self._async)):
+            self.message_port_register_in(pmt.intern(port))
+            self.set_msg_handler(pmt.intern(port), handler)
 
     def read_rest(self) -> None:
         """After the flowgraph: the messages for which its end left the block no time."""
-        for port, handler in self._handlers.items():
+        for port, handler in self.msg_handlers.items():
             while self.nmsgs(port):
                 handler(self.delete_head_nowait(port))
 

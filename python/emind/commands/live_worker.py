@@ -17,6 +17,7 @@ import time
 from typing import IO
 
 from ..contract.errors import EMindError, UsageError
+from ..guarded import first_fault
 from .head_text import main_of, others_of
 from .live_source import AUTO, DeviceAbsent, Refused, open_source
 
@@ -193,6 +194,7 @@ class Radio:
             if now >= statistics_due:
                 statistics_due = now + STATISTICS_EVERY_S
                 self._report()
+                self.stopping |= first_fault(self.graph.mailboxes) is not None  # no stream ends them
 
     def _obey(self) -> None:
         """Commands that have come within a tick; they are obeyed one by one."""
@@ -327,14 +329,15 @@ class Radio:
     def _close(self) -> int:
         """In order: stop, wait, count, close the device; each within its time."""
         self.graph.stop()
-        error = None
+        error = fault = None
         if self.ended.wait(CLOSE_WITHIN_S):
-            error = next((e for e in (r.error() for r in self.graph.receivers) if e is not None), None)
+            error = next((e for e in (r.inference.error() for r in self.graph.receivers) if e is not None), None)
+            fault = first_fault(self.graph.python_blocks())
             for mailbox in self.graph.mailboxes:
                 mailbox.read_rest()
         self._report(final=True)
-        if error is not None:
-            text = f"the engine failed: {type(error).__name__}: {error}"
+        if error is not None or fault is not None:
+            text = str(fault) if fault is not None else f"the engine failed: {type(error).__name__}: {error}"
             self.outlet.send("error", text=text, status=1, absent=False)
         self.outlet.send("ended")
         closer = threading.Thread(target=self._let_go, daemon=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..contract.errors import EMindError, UsageError
 from ..contract.schema import LABELS, checked_label
+from ..guarded import first_fault
 from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
 from ..storage.recording_files import FILE_FORMATS, check_target, recover_file
@@ -97,6 +98,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"emind: error: {watchdog.lost}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)  # destructors of a driver whose device has gone may hang or abort
+    fault = first_fault(flowgraph.tail)
+    if fault is not None:
+        raise fault
     if statistics["error"]:
         raise EMindError(statistics["error"])
     return 0
@@ -188,8 +192,9 @@ def _from_recording(options: argparse.Namespace, labels: dict):
             if options.iq == INT16 and recording.format.component_bytes > 2:
                 scale = FULL_SCALE
             self.recorder = _recorder(options, labels, recording.rate, recording.center or 0.0, "lossless", scale)
-            self.chain = _chain(options, recording.rate, "lossless")  # GNU Radio keeps no Python block alive
-            self.connect(self._source(count), *self.chain, self.recorder)
+            # GNU Radio keeps no Python block alive: those behind the source.
+            self.tail = [*_chain(options, recording.rate, "lossless"), self.recorder]
+            self.connect(self._source(count), *self.tail)
 
     return flowgraph()
 

@@ -27,11 +27,11 @@ class usrp_recording(gr.top_block):
         state = self.source.state()
         self.remarks = self.source.remarks
         self.recorder = make_recorder(state["rate"], state["freq"])
-        self._tail = [*chain(state["rate"]), self.recorder]  # GNU Radio keeps no Python block alive
+        self.tail = [*chain(state["rate"]), self.recorder]  # GNU Radio keeps no Python block alive
         stream = [self.source.block]
         if seconds is not None:
             stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(seconds * state["rate"]))))
-        self.connect(*stream, *self._tail)
+        self.connect(*stream, *self.tail)
         self.watchdog = Watchdog(self.source, lambda: self.recorder.statistics()["samples_seen"])
 
 

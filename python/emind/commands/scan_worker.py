@@ -17,6 +17,7 @@ from ..contract.window import ANOMALY, HeadSpec
 from ..dsp.band import plan_tuning
 from ..dsp.framing import Continuity, Moment
 from ..dsp.occupancy import Occupied, find_signals, tuned
+from ..guarded import Guarded, first_fault
 from ..rx_tags import readings
 from .head_text import MAIN_HEAD, rounded
 from .live_source import open_source
@@ -26,7 +27,7 @@ MOST_WINDOWS = 64  # are asked about a signal
 LOUD_SHARE = 0.25  # of the loudest windows' power: a window that holds the signal
 
 
-class capture(gr.sync_block):
+class capture(Guarded, gr.sync_block):
     """Keeps a stretch of samples that all belong to one frequency and have no gap. Input: complex stream.
 
     Samples count from :meth:`begin` on: where the source tags time and frequency, those that were received at the
@@ -117,7 +118,8 @@ def scan(settings: dict, outlet, commands: queue.Queue) -> int:
     try:
         from ..runtime.ready import ready_engine
 
-        engine = ready_engine(*(settings[name] for name in ("weights", "backend", "threads", "batch", "heads")))
+        model = [settings[name] for name in ("weights", "backend", "threads", "batch", "heads")]
+        engine = ready_engine(*model, waits=False)
         source = open_source(settings | {"freq": settings["steps"][0]})
         rate = source.state()["rate"]
         outlet.send("opened", weights=engine.name, backend=engine.backend, **source.describe())
@@ -170,6 +172,9 @@ def _listen(source, taking: capture, freq: float, rate: float, settings: dict) -
         if source.has_time:
             source.request_tag()  # the frequency as it is, with the time, whatever was tagged before
         samples = taking.finished(3 * count / rate + settings["settle_s"] + 2.0)
+        fault = first_fault([taking])
+        if fault is not None:
+            raise fault
         if samples is not None:
             return samples, taking.start_time, attempt + taking.gaps
         if source.has_time and source.alive():
