@@ -24,6 +24,7 @@ from . import (
     finetune_command,
     pretrain_command,
     reference,
+    unknown,
 )
 from .sources import command as import_command
 
@@ -43,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     reference.add_arguments(commands.add_parser(
         "reference", help="put windows of known classes into a weights file, so that classes can be enrolled with it",
         description=reference.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    unknown.add_arguments(commands.add_parser(
+        "unknown", help="set anew, without training, from where on a weights file says unknown",
+        description=unknown.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     enrolment_command.add_arguments(commands.add_parser(
         "enrolment", help="measure enrolment: few windows of classes that the weights never saw",
         description=enrolment_command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
