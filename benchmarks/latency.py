@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 from .measuring import (
-    add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure, noise_windows,
-    weights_of,
+    add_apart_argument, add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure,
+    in_words, noise_windows, placed,
+    stream_engine, weights_of,
 )  # fmt: skip
 
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0, 3.0)
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="for each load (default: 10)")
     parser.add_argument("--hop", type=int, default=0, metavar="N", help="samples (default: the window's length)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows a batch (default: 32)")
-    parser.add_argument("--max-latency-ms", type=float, default=20.0, metavar="MS",
-                        help="after which a batch closes (default: 20)")
+    parser.add_argument("--max-latency-ms", type=float, default=5.0, metavar="MS",
+                        help="after which a batch closes (default: 5)")
+    add_apart_argument(parser)
     parser.add_argument("--policy", default="realtime", help="realtime or lossless (default: realtime)")
     add_output_arguments(parser, "latency")
 
@@ -48,13 +50,11 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``backends``: for each its ``loads``, a dict a load as :meth:`.pacing.paced_chain.figures` has it."""
-    from emind.runtime.ready import ready_engine
-
     from .pacing import Load, paced_chain
 
     results = []
     for backend in options.backend:
-        engine = ready_engine(weights, backend, options.threads, options.batch)
+        engine = stream_engine(weights, options, backend, options.policy)
         try:
             windows = noise_windows(engine.spec.length, max(128, options.batch))
             hop = options.hop or engine.spec.length
@@ -65,7 +65,7 @@ def measure(weights: str, options: argparse.Namespace) -> dict:
                             options.max_latency_ms)
                 figures = paced_chain(engine, load, windows.ravel()).run_to_end()
                 runs.append({"load": share, "engine_windows_per_s": round(rate, 1), **figures})
-            results.append({"backend": engine.backend, "weights": engine.name, "loads": runs})
+            results.append({"backend": engine.backend, "weights": engine.name, "loads": runs, **placed(engine, options)})
         finally:
             engine.close()
     return {"hop": hop, "batch": options.batch, "max_latency_ms": options.max_latency_ms, "policy": options.policy,
@@ -96,7 +96,7 @@ def page(figures: dict) -> str:
             for run in result["loads"]
         ]  # fmt: skip
         head = ["load", "engine, windows/s", "answered", "p50", "p99", "max", "skipped", "stalls", "samples lost"]
-        lines += ["", f"`{result['weights']}`, {result['backend']}:", "", markdown_table(head, rows)]
+        lines += ["", f"`{result['weights']}`, {result['backend']}, {in_words(result)}:", "", markdown_table(head, rows)]
     for each in figures["goal"]:
         lines += ["", f"Goal at {each['load']:.0%} load, p99 at most {each['goal_ms']:g} ms: {each['backend']} "
                       f"{each['latency_ms_p99']:.1f} ms, {'met' if each['met'] else 'missed'}."]

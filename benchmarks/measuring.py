@@ -22,7 +22,38 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=("nano", "tiny", "small", "base"),
                         help="instead of --weights: untrained weights of this size with the tokenizer of emind-nano; "
                              "speed does not depend on what was learned")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads (default: 0 = all)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N",
+                        help="processor threads (default: 0 = all, or where the stream does not wait those that the "
+                             "flowgraph leaves)")
+
+
+def add_apart_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--apart", action="store_true",
+                        help="the engine's processes and the flowgraph on cores of their own")
+
+
+def stream_engine(weights: str, options: argparse.Namespace, backend: str, policy: str):
+    """The engine that the inference block would load under that policy."""
+    from emind.runtime.policy import LOSSLESS
+    from emind.runtime.ready import ready_engine
+
+    waits = policy == LOSSLESS
+    return ready_engine(weights, backend, options.threads, options.batch, waits=waits, apart=options.apart)
+
+
+def placed(engine, options: argparse.Namespace) -> dict:
+    """On how much of the machine an engine runs, for figures."""
+    from emind.runtime.machine import available_threads
+
+    processes = len(getattr(engine, "processes", ()))
+    return {"threads": getattr(engine, "threads", 0), "cores": available_threads(), "processes": processes,
+            "apart": options.apart}  # fmt: skip
+
+
+def in_words(figures: dict) -> str:
+    """The same, for a page."""
+    where = "cores of their own" if figures["apart"] else "cores shared with the flowgraph"
+    return f"{figures['threads']} of {figures['cores']} threads in {figures['processes']} processes, {where}"
 
 
 @contextmanager

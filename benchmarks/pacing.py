@@ -180,7 +180,7 @@ class Load:
     hop: int
     policy: str = "realtime"
     batch: int = 32
-    max_latency_ms: float = 20.0
+    max_latency_ms: float = 5.0
 
     @property
     def hold(self) -> int:

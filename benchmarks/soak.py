@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .measuring import (
-    add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure, noise_windows,
+    add_apart_argument, add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure,
+    noise_windows, placed, stream_engine,
     weights_of,
 )  # fmt: skip
 
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--consumer-ms", type=float, default=5.0, metavar="MS",
                         help="that the consumer of detections takes for each (default: 5, slower than they come)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows a batch (default: 32)")
+    add_apart_argument(parser)
     add_output_arguments(parser, "soak")
 
 
@@ -47,11 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """``trace``: a dict a second. ``growth_mib``: highest memory after the warm-up over that at its end."""
-    from emind.runtime.ready import ready_engine
-
     from .pacing import Load, paced_chain
 
-    engine = ready_engine(weights, options.backend, options.threads, options.batch)
+    engine = stream_engine(weights, options, options.backend, Load.policy)
     try:
         windows = noise_windows(engine.spec.length, max(128, options.batch))
         length, seconds = engine.spec.length, 60 * options.minutes
@@ -62,7 +63,7 @@ def measure(weights: str, options: argparse.Namespace) -> dict:
 
         def look() -> None:
             counts = chain.inference.statistics()
-            trace.append({"s": round(time.monotonic() - begun, 2), "rss_mib": round(resident() / MIB, 2),
+            trace.append({"s": round(time.monotonic() - begun, 2), "rss_mib": round(resident(getattr(engine, "processes", ())) / MIB, 2),
                           "queue_depth": counts["queue_depth"], "detections_pending": chain.consumer.pending,
                           "windows_seen": counts["windows_seen"]})  # fmt: skip
 
@@ -76,7 +77,7 @@ def measure(weights: str, options: argparse.Namespace) -> dict:
     growth = grown(trace, warm)
     pending = max(row["detections_pending"] for row in trace)
     return {
-        "weights": engine.name, "backend": engine.backend, "load": options.load, "minutes": options.minutes,
+        "weights": engine.name, "backend": engine.backend, **placed(engine, options), "load": options.load, "minutes": options.minutes,
         "engine_windows_per_s": round(rate, 1), **figures,
         "detections_taken": taken, "detections_pending_max": pending,
         **{key: value for key, value in counts.items() if key.startswith("detections_")},
@@ -92,10 +93,13 @@ def passes(growth_mib: float, pending: int, figures: dict) -> bool:
             and figures["results_lost"] == 0)  # fmt: skip
 
 
-def resident() -> int:
-    """Bytes of this process that lie in memory."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident(others: Iterable[int] = ()) -> int:
+    """Bytes of this process, and of these others, that lie in memory."""
+    pages = 0
+    for process in ("self", *others):
+        with open(f"/proc/{process}/statm", encoding="ascii") as file:
+            pages += int(file.read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def grown(trace: list[dict], warm_s: float) -> float:

@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 
 from .measuring import (
-    add_weights_arguments, engine_rate, markdown_table, noise_windows, weights_of, write_section,
+    add_apart_argument, add_weights_arguments, engine_rate, markdown_table, in_words, noise_windows, placed,
+    stream_engine, weights_of, write_section,
 )  # fmt: skip
 
 LONGEST_WAIT_MS = 100.0
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop", type=int, default=0, metavar="N", help="samples (default: the window's length)")
     parser.add_argument("--policy", default="realtime", help="realtime or lossless (default: realtime)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows a batch (default: 32)")
-    parser.add_argument("--max-latency-ms", type=float, default=20.0, metavar="MS",
-                        help="after which a batch closes (default: 20)")
+    parser.add_argument("--max-latency-ms", type=float, default=5.0, metavar="MS",
+                        help="after which a batch closes (default: 5)")
+    add_apart_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--write", action="store_true",
                         help="add the run to the table in docs/realtime.md, in place of one of the same name")
@@ -57,11 +59,9 @@ def run(options: argparse.Namespace) -> int:
 
 def measure(weights: str, options: argparse.Namespace) -> dict:
     """What :meth:`.pacing.paced_chain.figures` says, what the engine's rate allows, and the verdicts."""
-    from emind.runtime.ready import ready_engine
-
     from .pacing import Load, paced_chain
 
-    engine = ready_engine(weights, options.backend, options.threads, options.batch)
+    engine = stream_engine(weights, options, options.backend, options.policy)
     try:
         windows = noise_windows(engine.spec.length, max(128, options.batch))
         hop = options.hop or engine.spec.length
@@ -76,7 +76,7 @@ def measure(weights: str, options: argparse.Namespace) -> dict:
     mean = (before + after) / 2
     allowed = min(1.0, mean / (rate / hop))
     return {
-        "weights": engine.name, "backend": engine.backend, **figures,
+        "weights": engine.name, "backend": engine.backend, **placed(engine, options), **figures,
         "engine_windows_per_s": round(mean, 1), "load": round(rate / hop / mean, 3),
         "coverage_allowed": round(allowed, 4), "share_of_allowed": round(figures["coverage"] / allowed, 3),
         "verdicts": verdicts(figures, figures["coverage"] / allowed),
@@ -103,6 +103,7 @@ def rows(figures: dict) -> list[list[str]]:
              f"{figures['windows_gated']:,}")  # fmt: skip
     lines = [
         ["weights, back end, policy", f"{figures['weights']}, {figures['backend']}, {figures['policy']}"],
+        ["engine", in_words(figures)],
         ["rate, seconds", f"{figures['rate'] / 1e6:.3f} MS/s, {figures['seconds']:g} s"],
         ["load on the engine", f"{figures['load']:.0%} of {figures['engine_windows_per_s']:,.0f} windows/s"],
         ["samples sent, lost, missing", f"{figures['samples_sent']:,}, {figures['samples_lost']}, "
@@ -124,10 +125,11 @@ def _write(options: argparse.Namespace, figures: dict) -> None:
     kept = [line for line in section(PAGE.read_text(encoding="utf-8"), "stream").splitlines()
             if line.startswith("| ") and not line.startswith(("| run |", "| --- |", f"| {name} |"))]
     missed = [text for text, met in figures["verdicts"].items() if not met]
-    row = [name, f"{figures['seconds']:g}", f"{figures['load']:.0%}", f"{figures['samples_sent']:,}",
+    engine = f"{figures['threads']} of {figures['cores']}{', apart' if figures['apart'] else ''}"
+    row = [name, engine, f"{figures['seconds']:g}", f"{figures['load']:.0%}", f"{figures['samples_sent']:,}",
            f"{figures['samples_lost']:,}", f"{figures['longest_wait_ms']:.1f}", f"{figures['windows_skipped']:,}",
            f"{figures['coverage']:.1%}", f"{figures['coverage_allowed']:.1%}", "; ".join(missed) or "all met"]
-    head = ["run", "s", "load", "samples sent", "lost", "longest wait, ms", "windows skipped", "answered",
+    head = ["run", "threads", "s", "load", "samples sent", "lost", "longest wait, ms", "windows skipped", "answered",
             "engine allows", "verdicts"]
     table = markdown_table(head, [row]).splitlines()
     write_section("stream", "\n".join([*table[:2], *kept, table[2]]))

@@ -125,7 +125,7 @@ def test_a_bench_runs_the_heads_that_a_block_runs(emind, tmp_path, monkeypatch, 
 
     asked = []
 
-    def stop(weights, backend, threads, batch, heads=None, streams=()):
+    def stop(weights, backend, threads, batch, heads=None, streams=(), **how):
         asked.extend(header.heads_for(weights, heads, streams))
         raise EMindError("that was all")
 
@@ -204,7 +204,7 @@ def test_runs_of_other_names_stay_in_the_page_s_table(monkeypatch, tmp_path):
     monkeypatch.setattr(measuring, "PAGE", page)
     figures = {"weights": "w", "rate": 2e7, "policy": "realtime", "seconds": 60, "load": 9.0, "samples_sent": 1200,
                "samples_lost": 0, "longest_wait_ms": 12.0, "windows_skipped": 3, "coverage": 0.1,
-               "coverage_allowed": 0.11, "verdicts": {"met": True, "missed": False}}
+               "coverage_allowed": 0.11, "threads": 1, "cores": 2, "apart": True, "verdicts": {"met": True, "missed": False}}
 
     class Options:
         name = "20 MS/s"
@@ -214,4 +214,4 @@ def test_runs_of_other_names_stay_in_the_page_s_table(monkeypatch, tmp_path):
     stream._write(Options, figures)
     stream._write(Options, {**figures, "samples_sent": 7})
     rows = [line for line in page.read_text().splitlines() if line.startswith("| 2")]
-    assert len(rows) == 2 and rows[0].startswith("| 20 MS/s |") and "| 7 |" in rows[1] and "| missed |" in rows[1]
+    assert len(rows) == 2 and rows[0].startswith("| 20 MS/s | 1 of 2, apart |") and "| 7 |" in rows[1] and "| missed |" in rows[1]

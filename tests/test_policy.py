@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emind.runtime.policy import EVEN, LOSSLESS, POLICIES, REALTIME, SKIP_NEWEST, SKIP_OLDEST, Even, choice
+from emind.runtime.policy import EVEN, LOSSLESS, POLICIES, QUEUE_S, REALTIME, SKIP_NEWEST, SKIP_OLDEST, Even, choice
 
 SPEED = 1000.0  # windows a second that the engine infers
 BATCH = 32
@@ -82,10 +82,10 @@ def test_even_leaves_no_long_stretch_and_keeps_the_engine_busy(load, chunk):
 
 
 def test_even_is_as_regular_as_the_load_when_the_queue_is_as_it_should_be():
-    station = Station()
+    station = Station(batch=16)
     chooser = Even(station.clock)
     chosen = []
-    station.speed, station.queue = 1024.0, [(0, 0.0)] * 48  # one and a half batches, always
+    station.speed, station.queue = 1024.0, [(0, 0.0)] * 24  # one and a half batches, always
     for number in range(4000):
         station.now = number / 4096  # exact, as is the share of a quarter
         chosen += [number] * len(chooser.choose(1, station))
@@ -154,3 +154,17 @@ def test_a_name_says_which_policy_it_is():
     assert isinstance(choice(REALTIME, float), Even) and isinstance(choice(EVEN, float), Even)
     with pytest.raises(ValueError, match="hurried.*realtime-even"):
         choice("hurried", float)
+
+
+def test_even_lets_no_more_wait_than_the_engine_infers_in_time():
+    """A slow engine's one and a half batches would be answered when nobody waits for them any more."""
+    station = Station(limit=128)
+    chooser = Even(station.clock)
+    station.speed = 400.0
+    for waiting, more in ((int(400 * QUEUE_S) - 5, True), (int(400 * QUEUE_S) + 5, False)):
+        station.queue = [(0, 0.0)] * waiting
+        taken = []
+        for number in range(4000):
+            station.now += 1 / 1600
+            taken.append(len(chooser.choose(1, station)))
+        assert (sum(taken[2000:]) > 500) == more

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pmt
@@ -40,24 +39,49 @@ _LATENCY_MS = pmt.intern(tags.LATENCY_MS)
 _NO_DATA = pmt.init_u8vector(0, [])
 
 _MODULATION = "modulation"  # the head whose labels have families
+_MOST_CONSTANTS = 1024  # dicts kept of a head: windows before gaps may be of any length
 
 
-class Said(NamedTuple):
-    """What one head says of one window: its name, the key of its tag, its entry in a detection, and the dict that both
-    hold."""
+class Said:
+    """What one head says of one window: a label, empty where it has none, and ``fields``, PMT keys and values.
 
-    head: str
-    key: pmt.pmt_base
-    entry: pmt.pmt_base
-    value: pmt.pmt_base
+    Most windows are whole and of few labels, so what does not change from one to the next is made once.
+    """
+
+    __slots__ = ("_head", "_label", "_fields", "outside")
+
+    def __init__(self, head: _Head, label: str, fields: list[tuple[pmt.pmt_base, pmt.pmt_base]]) -> None:
+        self._head, self._label, self._fields = head, label, fields
+        self.outside = False  # the window is unlike those that the head was trained on
+
+    @property
+    def head(self) -> str:
+        """Its name."""
+        return self._head.name
+
+    @property
+    def key(self) -> pmt.pmt_base:
+        """Of its tag."""
+        return self._head.key
+
+    @property
+    def entry(self) -> pmt.pmt_base:
+        """Its key in a detection."""
+        return self._head.entry
+
+    @property
+    def value(self) -> pmt.pmt_base:
+        """What stands there."""
+        return self._with_fields(self._head.constant(self._label, 0, self.outside))
 
     def tag(self, valid: int) -> pmt.pmt_base:
-        """The tag's value, for a window of ``valid`` samples of signal."""
-        return pmt.dict_add(self.value, _LENGTH, pmt.from_long(valid))
+        """The tag's value, for a window of ``valid`` samples of signal: the same, and how many those are."""
+        return self._with_fields(self._head.constant(self._label, valid, self.outside))
 
-    def marked(self) -> Said:
-        """The same, said of a window unlike those that the head was trained on."""
-        return self._replace(value=pmt.dict_add(self.value, _OUTSIDE, pmt.PMT_T))
+    def _with_fields(self, value: pmt.pmt_base) -> pmt.pmt_base:
+        for key, field in self._fields:
+            value = pmt.dict_add(value, key, field)
+        return value
 
 
 class Answers:
@@ -70,7 +94,7 @@ class Answers:
         self, heads: Mapping[str, HeadSpec], domains: Mapping[str, Domain] | None = None, length: int = 0
     ) -> None:
         self._heads = {name: _Head(head) for name, head in heads.items() if speaks(head)}
-        # What is said of a window found to be noise.
+        # What the heads say of a window found to be noise.
         self.noise = [head.noise for head in self._heads.values() if head.noise is not None]
         self._domains, self._length = domains or {}, length
         self._rate, self._outside = math.nan, self._heads_outside(math.nan)
@@ -91,14 +115,16 @@ class Answers:
             else:
                 yield index, self.noise
 
-    def flagged(self, said: list[Said], rate_hz: float) -> tuple[list[Said], list[str]]:
-        """What heads say, marked where it comes from a head that was not trained on such windows; and those heads."""
+    def flag(self, said: list[Said], rate_hz: float) -> list[str]:
+        """Mark what comes from heads that were not trained on such windows, and return their names."""
         if rate_hz != self._rate and not (math.isnan(rate_hz) and math.isnan(self._rate)):
             self._rate, self._outside = rate_hz, self._heads_outside(rate_hz)
         if not self._outside:
-            return said, []
-        outside = [each.head for each in said if each.head in self._outside]
-        return [each.marked() if each.head in self._outside else each for each in said], outside
+            return []
+        outside = [each for each in said if each.head in self._outside]
+        for each in outside:
+            each.outside = True
+        return [each.head for each in outside]
 
     def _heads_outside(self, rate_hz: float) -> frozenset[str]:
         domains = ((name, self._domains[name]) for name in self._heads if name in self._domains)
@@ -106,17 +132,18 @@ class Answers:
 
 
 class _Head:
-    """A head's tag key, its entry in detections, and its answers as dicts, made once for each label."""
+    """A head's name, tag key and entry in detections, and its answers as :class:`Said`."""
 
     def __init__(self, head: HeadSpec) -> None:
         self._spec = head
+        self.name = head.name
         self.key = pmt.intern(tags.head_key(head.name))
         self.entry = pmt.intern(head.name)
-        self._dicts = {label: self._labelled(label) for label in (*head.labels, UNKNOWN)}
+        self._constants: dict[tuple[str, int, bool], pmt.pmt_base] = {}
         # A count is told as a whole number, everything else as a double.
         self._parameters = [(pmt.intern(each.name), not each.unit) for each in head.parameters]
-        self.noise = self._said(pmt.dict_add(self._dicts[NOISE], _CONFIDENCE, pmt.from_double(1.0))) \
-            if NOISE in head.labels else None
+        # What is said of a window found to be noise.
+        self.noise = Said(self, NOISE, [(_CONFIDENCE, pmt.from_double(1.0))]) if NOISE in head.labels else None
 
     def read(self, rows: np.ndarray) -> Callable[[int], Said]:
         """From rows of answers to what is said of the n-th of them."""
@@ -127,30 +154,36 @@ class _Head:
         anomaly = self._spec.kind == ANOMALY
 
         def say(n: int) -> Said:
-            fields = pmt.make_dict()
+            label, fields = "", []
             if words.names:
                 label = words.names[labels[n]]
-                fields = pmt.dict_add(self._dicts[label], _CONFIDENCE, pmt.from_double(confidences[n]))
+                fields.append((_CONFIDENCE, pmt.from_double(confidences[n])))
                 if anomaly:
                     score = confidences[n] if labels[n] else 1.0 - confidences[n]
-                    fields = pmt.dict_add(fields, _SCORE, pmt.from_double(score))
-                if label == UNKNOWN:
-                    return self._said(fields)
-            if values is not None:
+                    fields.append((_SCORE, pmt.from_double(score)))
+            if values is not None and label != UNKNOWN:
                 for (key, count), value in zip(self._parameters, values[n]):
-                    number = pmt.from_long(round(value)) if count else pmt.from_double(value)
-                    fields = pmt.dict_add(fields, key, number)
-            return self._said(fields)
+                    fields.append((key, pmt.from_long(round(value)) if count else pmt.from_double(value)))
+            return Said(self, label, fields)
 
         return say
 
-    def _said(self, value: pmt.pmt_base) -> Said:
-        return Said(self._spec.name, self.key, self.entry, value)
-
-    def _labelled(self, label: str) -> pmt.pmt_base:
-        value = pmt.dict_add(pmt.make_dict(), _LABEL, pmt.intern(label))
-        if self._spec.name == _MODULATION:
-            value = pmt.dict_add(value, _FAMILY, pmt.intern(family_of(label)))
+    def constant(self, label: str, valid: int, outside: bool) -> pmt.pmt_base:
+        """Dict of what does not depend on the window: label, family, ``valid`` unless it is 0, and the mark."""
+        value = self._constants.get((label, valid, outside))
+        if value is not None:
+            return value
+        value = pmt.make_dict()
+        if label:
+            value = pmt.dict_add(value, _LABEL, pmt.intern(label))
+            if self.name == _MODULATION:
+                value = pmt.dict_add(value, _FAMILY, pmt.intern(family_of(label)))
+        if valid:
+            value = pmt.dict_add(value, _LENGTH, pmt.from_long(valid))
+        if outside:
+            value = pmt.dict_add(value, _OUTSIDE, pmt.PMT_T)
+        if len(self._constants) < _MOST_CONSTANTS:
+            self._constants[label, valid, outside] = value
         return value
 
 

@@ -30,7 +30,7 @@ from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
 from .runtime.ready import ready_engine
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
-from .runtime.worker import Worker
+from .runtime.worker import Worker, lanes_of
 from .weights_pmt import EnrolRequest, read_weights
 
 _WINDOW = pmt.intern(tags.WINDOW)
@@ -101,6 +101,8 @@ class inference(Guarded, gr.basic_block):
         waits for the former and the others get all; else what is too many is dropped and counted. 0: no limit
     engine: an engine already loaded, instead of ``weights``, ``threads``, ``backend`` and ``processes``
     processes: of the engine's own, below 0: as many as serve it; 0: it runs among the blocks, see :mod:`.runtime.ready`
+    apart: those get processor cores of their own, and the whole program that the block is in is kept off them: answers
+        come sooner, as long as nothing else on the machine wants the same cores
 
     Raises
     ------
@@ -114,7 +116,7 @@ class inference(Guarded, gr.basic_block):
         sample_rate: float = 0.0,
         policy: str = "lossless",
         batch: int = 32,
-        max_latency_ms: float = 20.0,
+        max_latency_ms: float = 5.0,
         hold: int = 128,
         gate_db: float | None = None,
         threads: int = 0,
@@ -124,6 +126,7 @@ class inference(Guarded, gr.basic_block):
         heads: Sequence[str] | None = None,
         engine: object | None = None,
         processes: int = -1,
+        apart: bool = False,
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
@@ -133,7 +136,7 @@ class inference(Guarded, gr.basic_block):
                 f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
             )
         if engine is None:
-            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes)
+            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -147,6 +150,7 @@ class inference(Guarded, gr.basic_block):
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._heads = heads
         self._backend, self._threads, self._processes = backend, threads, processes
+        self._apart = apart
         self._asked_for = self._weights = weights
         self._weights_error: str | None = None
         self._changer = Changer(self._load, self._accept, self._refuse)
@@ -221,13 +225,17 @@ class inference(Guarded, gr.basic_block):
     def _start(self) -> bool:
         self._prepare()
         lossless = self._policy == LOSSLESS
+        # As many as the lanes have may wait while they are inferred, and all of them are held back.
+        lanes = lanes_of(self._engine)
+        batch = max(1, min(self._batch, self._hold // (2 * lanes)))
+        most = 2 * batch * (1 + lanes)
         self._worker = Worker(
             self._engine,
             self._length,
-            batch=self._batch,
+            batch=batch,
             max_latency_s=self._max_latency_s,
-            capacity=4 * self._batch if lossless else max(4 * self._batch, self._hold),
-            slots=0 if lossless else 2 * self._batch + self._hold,
+            capacity=most if lossless else max(most, self._hold),
+            slots=0 if lossless else 2 * batch * lanes + self._hold,
             goes_on=not lossless,
         )
         self._dispatcher = Dispatcher(
@@ -274,8 +282,9 @@ class inference(Guarded, gr.basic_block):
             weights, said = weights.carried_out(self._weights, self._backend)
             self.logger.info("; ".join(said))
         engine = ready_engine(
-            weights, self._backend, self._threads, self._batch, self._heads, self._streams.names, self._processes
-        )
+            weights, self._backend, self._threads, self._batch, self._heads, self._streams.names, self._processes,
+            self._policy == LOSSLESS, self._apart,
+        )  # fmt: skip
         if engine.spec.length != self._length:
             raise EMindError(
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"

@@ -133,7 +133,7 @@ class qa_faults(AccountedFor):
     def kill_worker(self, chain):
         """End the thread of the worker from within, where nothing catches it."""
         worker = chain.inference._worker
-        thread, ready = worker._thread, worker._ready
+        thread, ready = worker._threads[0], worker._ready
 
         def dies():
             worker._ready = ready

@@ -20,6 +20,7 @@ from .contract.errors import UsageError
 from .dsp.framing import window_buffer
 from .inference import inference
 from .overlap_add import overlap_add
+from .runtime.dispatch import LOSSLESS
 from .runtime.ready import ready_engine
 from .runtime.streams import Streams
 from .windowing import windowing
@@ -49,7 +50,8 @@ class receiver(gr.hier_block2):
     bandwidth: Hz that the signal occupies; the stream is decimated by the largest whole number that leaves the signal
         at most 0.35 of the new rate. 0: not decimated
     hop: samples from one window's start to the next one's; 0: as the weights say, or half a window with ``streams``
-    policy, batch, max_latency_ms, gate_db, threads, backend, streams, heads, engine, processes: see :class:`inference`
+    policy, batch, max_latency_ms, gate_db, threads, backend, streams, heads, engine, processes, apart: see
+        :class:`inference`
     hold: windows held back at most; 0: as many as come in 0.1 s, at least 128
 
     Raises
@@ -66,7 +68,7 @@ class receiver(gr.hier_block2):
         hop: int = 0,
         policy: str = "realtime",
         batch: int = 32,
-        max_latency_ms: float = 20.0,
+        max_latency_ms: float = 5.0,
         gate_db: float | None = None,
         hold: int = 0,
         threads: int = 0,
@@ -75,6 +77,7 @@ class receiver(gr.hier_block2):
         heads: Sequence[str] | None = None,
         engine: object | None = None,
         processes: int = -1,
+        apart: bool = False,
     ) -> None:
         if not sample_rate > 0:
             raise UsageError(f"sample_rate {sample_rate} must be above zero")
@@ -83,7 +86,7 @@ class receiver(gr.hier_block2):
         if not 0 <= bandwidth <= sample_rate:
             raise UsageError(f"bandwidth {bandwidth:g} Hz must lie between 0 and the sample rate {sample_rate:g}")
         if engine is None:
-            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes)
+            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
         wanted = Streams(streams, engine.heads, engine.name)
         length = engine.spec.length
         hop = hop or (max(1, length // 2) if wanted.ports else engine.spec.hop)
@@ -103,7 +106,7 @@ class receiver(gr.hier_block2):
         self.windowing = windowing(length, hop, self.rate, self.decimation, offset, buffer)
         self.inference = inference(
             weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, streams,
-            heads=heads, engine=engine, processes=processes,
+            heads=heads, engine=engine, processes=processes, apart=apart,
         )  # fmt: skip
         chain = [self.windowing, self.inference]
         if offset or self.decimation > 1:

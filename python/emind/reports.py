@@ -81,7 +81,7 @@ class Reports:
             anchor = self._anchor_of(number)
             valid, rate = anchor.valid_of(number, self._length), self.rate_of(anchor)
             if inferred[index]:
-                said, outside = self._answers.flagged(said, rate)
+                outside = self._answers.flag(said, rate)
                 if outside:
                     self._count_outside(outside, rate)
             whole = not inferred[index] and valid == self._length

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--batch", type=int, default=32, metavar="N", help="windows inferred together (default: 32)")
     what.add_argument("--backend", default="auto", metavar="NAME", help="what computes (default: auto)")
     what.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads (default: 0 = all)")
+    what.add_argument("--apart", action="store_true", help="inference and the radio on processor cores of their own")
     out = parser.add_argument_group("output (a table that renews itself; lines where no terminal is)")
     out.add_argument("--json", metavar="FILE", help="one JSON object a line, an answer or an event; - writes to "
                                                     "standard output, and commands are read from standard input")
@@ -104,8 +105,8 @@ def live_settings(options: argparse.Namespace) -> dict:
     common = {
         "mode": "live", "offset": options.offset, "bandwidth": options.bandwidth, "weights": options.weights,
         "heads": options.heads, "hop": options.hop, "gate_db": options.gate_db, "batch": options.batch,
-        "backend": options.backend,
-        "threads": options.threads, "record": options.record, "record_files": options.record_files, "labels": labels,
+        "backend": options.backend, "threads": options.threads, "apart": options.apart,
+        "record": options.record, "record_files": options.record_files, "labels": labels,
         "watchdog_s": options.watchdog_ms / 1e3, "check_s": options.check_ms / 1e3, "reopen_s": options.reopen_s,
         "wait_for_device": False, "channels": channels}
     if options.file:

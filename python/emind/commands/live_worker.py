@@ -96,7 +96,8 @@ class Radio:
         from ..runtime.ready import ready_engine
 
         settings = self.settings
-        engine = ready_engine(*(settings[name] for name in ("weights", "backend", "threads", "batch", "heads")))
+        model = [settings[name] for name in ("weights", "backend", "threads", "batch", "heads")]
+        engine = ready_engine(*model, waits=False, apart=settings["apart"])
         if settings["hop"] > engine.spec.length:
             raise UsageError(f"--hop {settings['hop']} is longer than the window of {engine.spec.length} samples")
         from . import live_flowgraph

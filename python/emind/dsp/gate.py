@@ -40,7 +40,7 @@ class EnergyGate:
         count, length = windows.shape
         parts = windows.view(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            energies = np.einsum("ij,ij->i", parts, parts).astype(np.float64)
+            energies = np.matmul(parts[:, None, :], parts[:, :, None])[:, 0, 0].astype(np.float64)
         kinds = np.zeros(count, np.uint8)
         # The sum of squares underflows or overflows where the samples need not: look at those windows themselves.
         for index in np.flatnonzero(energies == 0.0):

@@ -137,6 +137,8 @@ class Dispatcher:
         """
         self._worker.look_after()
         held = self.held
+        if self._oldest_waits(held + pressing):
+            return None
         fates, numbers = self._fates[:held], self._numbers[:held]
         open_ = (fates == WAITING) & (numbers >= self._worker.settled)
         if self._realtime:
@@ -153,6 +155,15 @@ class Dispatcher:
                 self._worker.too_late(now - float(self._arrivals[late.argmax()]))
         count = min(limit, int(open_.argmax()) if open_.any() else held)
         return self._hand_over(count) if count else None
+
+    def _oldest_waits(self, wanted: int) -> bool:
+        """Whether the oldest window is to wait for its answer: told at a glance, since most calls end here."""
+        if not self.held or self._fates[0] != WAITING or self._numbers[0] < self._worker.settled:
+            return False
+        if not self._realtime:
+            return True
+        in_time = self._arrivals[0] > self._clock() - self._deadline_s
+        return bool(in_time) and wanted <= self._hold and self._worker.error is None
 
     def wait(self) -> None:
         """Wait until more can be released or admitted, for a short while."""

@@ -4,8 +4,10 @@ Python runs one thread of a process at a time. The blocks of a flowgraph are thr
 engines that run in it: all of them would wait for each other, at every operation. In processes of their own streams
 wait for nobody:
 
-    infer ──► shared memory, a share of the windows each ──► stream_process.py ──► load_engine's engine, a thread
-          ◄── shared memory ◄──────────────────────────────────────────────────────┘
+    infer ──► shared memory ──► stream_process.py ──► load_engine's engine, one thread
+          ◄── shared memory ◄──────────────────────────┘
+
+Each takes its share of a batch, or, in a lane of its own, a whole one.
 
 A process that has died is an error for the batch that it had; the next batch finds it started again.
 """
@@ -21,7 +23,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -29,7 +32,7 @@ import numpy as np
 
 from ..contract.errors import EMindError, UsageError
 from ..contract.window import Domain, HeadSpec, WindowSpec
-from .machine import available_threads
+from .machine import all_cores, available_threads
 from .stream_process import MOST, Layout
 
 SMALLEST_SHARE = 2  # windows for which another process pays
@@ -46,6 +49,7 @@ class ProcessEngine:
     weights, backend, heads: as of :func:`.engine.load_engine`; ``streams``: heads that make waveforms, besides
     threads: in all, 0: as many as the machine has
     batch: windows that will come at once
+    cores: that they run on, one each, in turn; none: wherever the system puts them
 
     Raises
     ------
@@ -61,6 +65,7 @@ class ProcessEngine:
         heads: Iterable[str] | None = None,
         streams: Iterable[str] = (),
         processes: int = 1,
+        cores: Sequence[int] = (),
     ) -> None:
         if processes < 1:
             raise UsageError(f"{processes} processes cannot infer: at least 1")
@@ -73,9 +78,10 @@ class ProcessEngine:
             "weights": str(weights), "backend": backend, "threads": max(1, self.threads // processes),
             "heads": None if heads is None else list(heads), "streams": list(streams), "warm_up": share,
         }  # fmt: skip
-        self._lock = threading.Lock()  # one batch at a time
         self._closed = False
-        self._streams = [_Stream(self._order) for _ in range(processes)]
+        self._locks = [threading.Lock() for _ in range(processes)]  # one batch at a time each
+        self._cores = [{cores[place % len(cores)]} if cores else None for place in range(processes)]
+        self._streams = [_Stream(self._order, own) for own in self._cores]
         self._finalizer = weakref.finalize(self, _end, self._streams)
         try:
             reports = [stream.report() for stream in self._streams]
@@ -94,24 +100,31 @@ class ProcessEngine:
         """Their numbers, as the system has them."""
         return [stream.number for stream in self._streams]
 
-    def infer(self, windows: np.ndarray, rates_hz: np.ndarray) -> dict[str, np.ndarray]:
-        """As :meth:`.engine_base.Engine.infer`. RuntimeError where a process died or its back end raised."""
+    @property
+    def lanes(self) -> int:
+        """Batches that can be inferred side by side: one a process."""
+        return len(self._streams)
+
+    def infer(self, windows: np.ndarray, rates_hz: np.ndarray, lane: int | None = None) -> dict[str, np.ndarray]:
+        """As :meth:`.engine_base.Engine.infer`, by all processes, or in one lane by its own.
+
+        Threads may call it at a time. RuntimeError where a process died or its back end raised.
+        """
         if windows.ndim != 2 or windows.shape[1] != self.spec.length:
             raise ValueError(f"windows of shape {windows.shape}; the weights ask for (N, {self.spec.length})")
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            for place, stream in enumerate(self._streams):
-                if stream.failed:
-                    stream.end()
-                    self._streams[place] = fresh = _Stream(self._order)
-                    fresh.report()
-            round_ = MOST * len(self._streams)
+        places = range(self.lanes) if lane is None else (lane,)
+        round_ = MOST * len(places)
+        with ExitStack() as held:
+            for place in places:  # always in this order: nobody waits for one who waits for him
+                held.enter_context(self._locks[place])
+            streams = [self._stream(place) for place in places]
             parts = [
                 part
                 for start in range(0, len(windows), round_)
-                for part in self._round(windows[start : start + round_], rates_hz[start : start + round_])
+                for part in _round(streams, windows[start : start + round_], rates_hz[start : start + round_])
             ]
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.heads}
 
     def warm_up(self, batch: int) -> None:
@@ -122,29 +135,40 @@ class ProcessEngine:
         self._closed = True
         self._finalizer()
 
-    def _round(self, windows: np.ndarray, rates_hz: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """The parts' answers, views of the memory, which are good until the next round: copied where there are more."""
-        count = len(windows)
-        shares = max(1, min(len(self._streams), count // SMALLEST_SHARE))
-        edges = [count * k // shares for k in range(shares + 1)]
-        asked = []
-        for stream, low, high in zip(self._streams, edges, edges[1:]):
-            stream.ask(windows[low:high], rates_hz[low:high])
-            asked.append((stream, high - low))
-        faults, parts = [], []
-        for stream, share in asked:  # all of them, or the next batch would get what is left of this one
-            answers, fault = stream.answers(share)
-            faults += [fault] if fault else []
-            parts.append({name: rows.copy() for name, rows in answers.items()})
-        if faults:
-            raise RuntimeError(faults[0])
-        return parts
+    def _stream(self, place: int) -> _Stream:
+        """The one in this place, another where it has failed."""
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+        if self._streams[place].failed:
+            self._streams[place].end()
+            self._streams[place] = _Stream(self._order, self._cores[place])
+            self._streams[place].report()
+        return self._streams[place]
+
+
+def _round(streams: list[_Stream], windows: np.ndarray, rates_hz: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """The answers of each share, one a stream at most."""
+    count = len(windows)
+    shares = max(1, min(len(streams), count // SMALLEST_SHARE))
+    edges = [count * k // shares for k in range(shares + 1)]
+    asked = []
+    for stream, low, high in zip(streams, edges, edges[1:]):
+        stream.ask(windows[low:high], rates_hz[low:high])
+        asked.append((stream, high - low))
+    faults, parts = [], []
+    for stream, share in asked:  # all of them, or the next batch would get what is left of this one
+        answers, fault = stream.answers(share)
+        faults += [fault] if fault else []
+        parts.append({name: rows.copy() for name, rows in answers.items()})
+    if faults:
+        raise RuntimeError(faults[0])
+    return parts
 
 
 class _Stream:
     """One process, its socket and its memory. ``failed`` once it does not answer any more."""
 
-    def __init__(self, order: dict) -> None:
+    def __init__(self, order: dict, cores: set[int] | None) -> None:
         self.failed = False
         ours, theirs = socket.socketpair()
         self._memory_file = _memory_file()
@@ -169,6 +193,8 @@ class _Stream:
         finally:
             theirs.close()
         self.number = self._process.pid
+        if hasattr(os, "sched_setaffinity"):  # else it would be kept where the flowgraph is
+            os.sched_setaffinity(self.number, cores or all_cores())
         self._connection = Connection(ours.detach())
         self._connection.send_bytes(json.dumps(order).encode())
 

@@ -1,14 +1,44 @@
-"""What the machine has."""
+"""What the machine has, and who of this process runs on which of its cores."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+# Asked once: who is moved to some of them (`move_to`) still knows of all.
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def all_cores() -> set[int]:
+    """Those that this process was started on."""
+    return set(_CORES)
+
 
 def available_threads() -> int:
     """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return len(_CORES)
+
+
+def spared_threads() -> int:
+    """Those that a flowgraph which must not wait leaves to inference: a quarter of all is its own, one at least."""
+    return max(1, len(_CORES) - max(1, len(_CORES) // 4))
+
+
+def divided_cores() -> tuple[list[int], list[int]]:
+    """Cores of the flowgraph, and those of inference; none where there is nothing to divide."""
+    if len(_CORES) < 2 or not hasattr(os, "sched_setaffinity"):
+        return [], []
+    own = len(_CORES) - spared_threads()
+    return _CORES[:own], _CORES[own:]
+
+
+def move_to(cores: list[int]) -> None:
+    """Let all threads of this process, and those that it starts from now on, run on these cores only."""
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            os.sched_setaffinity(int(thread), cores)
+        except ProcessLookupError:
+            pass  # it has ended meanwhile
 
 
 def has_graphics_device() -> bool:

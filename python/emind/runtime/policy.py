@@ -25,8 +25,9 @@ SKIP_OLDEST = "realtime-skip-oldest"
 EVEN = "realtime-even"
 POLICIES = (LOSSLESS, REALTIME, EVEN, SKIP_NEWEST, SKIP_OLDEST)
 
-# Windows that should wait when the engine comes for the next batch, in batches: enough that it is full.
-QUEUE_BATCHES = 1.5
+# Windows that should wait when the engine comes for the next batch, in batches: enough that it is full; but no more
+# than it infers in this time, or they would be too late when they have been through the batch before and their own.
+QUEUE_BATCHES, QUEUE_S = 1.5, 0.025
 # How strongly a queue that is shorter or longer than that changes the share of windows chosen.
 TRIM = 0.5
 # Arrivals are reckoned over at least this time, and remembered for about that long.
@@ -108,7 +109,7 @@ class Even:
         speed = worker.speed
         if math.isnan(self._rate) or self._rate <= 0 or speed <= 0:
             return 1.0
-        target = max(1.0, min(QUEUE_BATCHES * worker.batch, 0.75 * worker.limit))
+        target = max(1.0, min(QUEUE_BATCHES * worker.batch, 0.75 * worker.limit, QUEUE_S * speed))
         trim = 1.0 + TRIM * min(1.0, max(-1.0, (target - worker.waiting) / target))
         return speed / self._rate * trim
 

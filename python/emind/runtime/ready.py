@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..contract.errors import UsageError
-from .machine import available_threads, has_graphics_device
+from .machine import available_threads, divided_cores, has_graphics_device, move_to, spared_threads
 
 PROCESSES = "EMIND_PROCESSES"  # variable of the environment
 MOST_PROCESSES = 8  # a quarter of a gigabyte each
@@ -24,18 +24,28 @@ def ready_engine(
     heads: Iterable[str] | None = None,
     streams: Iterable[str] = (),
     processes: int = -1,
+    waits: bool = True,
+    apart: bool = False,
 ):
     """Engine of these weights, warmed up for batches of that size.
 
     ``heads``, ``streams``: see :func:`.header.heads_for`. ``processes``: how many of its own it has, which leave the
     interpreter to the flowgraph, 0 none; below 0: as the variable EMIND_PROCESSES says, else one a thread, at most
-    MOST_PROCESSES, where a processor computes. Raises as :func:`.engine.load_engine`.
+    MOST_PROCESSES, where a processor computes. ``waits``: whether the stream waits for answers; where it does not, and
+    nobody says how many ``threads``, some are left to the flowgraph. ``apart``: the processes get cores of their own,
+    and this process, with all that runs in it, is kept off them. Raises as :func:`.engine.load_engine`.
     """
+    if not threads and (apart or not waits):
+        threads = spared_threads()
     processes = default_processes(backend, threads) if processes < 0 else processes
     if processes:
         from .engine_processes import ProcessEngine
 
-        return ProcessEngine(weights, backend, threads, batch, heads, streams, processes)
+        own, cores = divided_cores() if apart else ([], [])
+        engine = ProcessEngine(weights, backend, threads, batch, heads, streams, processes, cores)
+        if own:
+            move_to(own)
+        return engine
     from .engine import load_engine
     from .header import heads_for
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 UNANSWERED = -1
@@ -21,6 +23,7 @@ class Ring:
         self.made_by = np.full(capacity, UNANSWERED)  # the engine that answered, by its number, or why none did
         self.answers: dict[int, dict[str, np.ndarray]] = {}  # by engine and head
         self._across = np.zeros((0, length), np.complex64)
+        self._new_answers = threading.Lock()
 
     def write(self, first: int, windows: np.ndarray, rate_hz: float, arrival: float) -> None:
         """Copy windows (n, length) into the slots from number ``first`` on; they are unanswered."""
@@ -53,11 +56,14 @@ class Ring:
             rows = np.asarray(rows)
             if rows.ndim < 2 or len(rows) != count:
                 raise ValueError(f"head {head} answered {rows.shape} to {count} windows")
-            known = self.answers.get(engine, {})
-            if head not in known:
-                # New dicts in one step: the other thread may be going through the old ones.
-                known = {**known, head: np.zeros((self.capacity, *rows.shape[1:]), rows.dtype)}
-                self.answers = {**self.answers, engine: known}
+            if head not in self.answers.get(engine, {}):
+                with self._new_answers:  # of several threads that write
+                    known = self.answers.get(engine, {})
+                    if head not in known:
+                        # New dicts in one step: the thread that reads may be going through the old ones.
+                        known = {**known, head: np.zeros((self.capacity, *rows.shape[1:]), rows.dtype)}
+                        self.answers = {**self.answers, engine: known}
+            known = self.answers[engine]
             done = 0
             for part in self._parts(first, count):
                 size = part.stop - part.start
@@ -73,7 +79,8 @@ class Ring:
     def forget_engines(self, below: int) -> None:
         """The answers of engines with smaller numbers are not asked for any more."""
         if any(engine < below for engine in self.answers):
-            self.answers = {engine: heads for engine, heads in self.answers.items() if engine >= below}
+            with self._new_answers:
+                self.answers = {engine: heads for engine, heads in self.answers.items() if engine >= below}
 
     def _parts(self, first: int, count: int) -> list[slice]:
         """The slots of ``count`` numbers from ``first`` on: one slice, or two across the ring's end."""

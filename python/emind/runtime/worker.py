@@ -1,12 +1,15 @@
-"""One thread that gathers windows into batches and asks an engine about them.
+"""Threads that gather windows into batches and ask an engine about them.
 
     submit ──► ring ──► batch closes on size or latency ──► engine.infer ──► answers, read by number
+
+An engine of several lanes infers as many batches side by side, each by itself: smaller batches, which are there sooner
+and wait for nobody. There is a thread a lane.
 
 Windows are numbered in the order they are submitted, and settled in that order. Four marks move forward only:
 
     released <= settled <= taken <= submitted
       the caller has its answer   |        a batch has it    it waits in the ring
-                        the answer is there, or the window was cancelled
+                        the answers of all before are there, or they were cancelled
 
 The engine can be replaced at any time; the next batch goes to the new one, and every answer says whose it is.
 
@@ -42,15 +45,22 @@ PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Infers(Protocol):
-    """What the worker asks of an engine."""
+    """What the worker asks of an engine. One with an attribute ``lanes`` infers so many batches at a time, and is told
+    by a third argument in which."""
 
     def infer(self, windows: np.ndarray, rates_hz: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def lanes_of(engine: object) -> int:
+    """How many batches this engine infers at a time."""
+    return getattr(engine, "lanes", 1)
 
 
 class Worker:
     """Batches windows for one engine.
 
-    One thread submits, reads and releases; the worker's own thread infers.
+    One thread submits, reads and releases; the worker's own threads infer, one for each lane of the engine that it
+    starts with.
 
     Parameters
     ----------
@@ -95,35 +105,40 @@ class Worker:
         self._speed = 0.0  # windows a second while there is work, 0 until known
         self._bearable_s = math.inf  # age at which the caller last gave windows up
         self._submitted = self._taken = self._released = 0
-        self._flight: int | None = None  # first window of the batch that the engine has, None when it has none
+        self._flights: dict[int, tuple[int, int]] = {}  # by lane: first window of the batch that it has, and how many
+        self._busy_since = self._finished = -math.inf  # when the first of the lanes began, when the last batch came back
         self._closing = False
         self._changed = threading.Condition()
-        self._thread = self._new_thread()
+        self._threads = [self._new_thread(lane) for lane in range(lanes_of(engine))]
 
-    def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._run, name="emind-worker", daemon=True)
+    def _new_thread(self, lane: int) -> threading.Thread:
+        return threading.Thread(target=self._run, args=(lane,), name="emind-worker", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. A worker runs once."""
-        self._thread.start()
+        """Start the threads. A worker runs once."""
+        for thread in self._threads:
+            thread.start()
 
     def look_after(self) -> None:
-        """Where the thread has died, note the error, and if the worker goes on give it another one."""
-        if self._thread.ident is None or self._thread.is_alive() or self._closing or self.error is not None:
-            return
-        self._fail(RuntimeError("the thread that asks the engine has died"))
-        if self._goes_on:
-            self._thread = self._new_thread()
-            self._thread.start()
+        """Where a thread has died, note the error, and if the worker goes on give it another one."""
+        for lane, thread in enumerate(self._threads):
+            if thread.ident is None or thread.is_alive() or self._closing or self.error is not None:
+                continue
+            self._fail(RuntimeError("the thread that asks the engine has died"), lane)
+            if self._goes_on:
+                self._threads[lane] = self._new_thread(lane)
+                self._threads[lane].start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """End the thread after the batch that is with the engine; the rest stays unanswered. True when it ended."""
+        """End the threads after the batches that are with the engine; the rest stays unanswered. True when they ended."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def settled(self) -> int:
@@ -181,7 +196,7 @@ class Worker:
         with self._changed:
             if self.error is not None or self._closing or self._clock() < self._resume_at:
                 return 0
-            oldest = self._released if self._flight is None else min(self._released, self._flight)
+            oldest = min(self._released, self._settled())
             free = self._ring.capacity - (self._submitted - oldest)
             return max(0, min(free, self._limit - (self._submitted - self._taken)))
 
@@ -239,63 +254,64 @@ class Worker:
             )
 
     def _settled(self) -> int:
-        return self._taken if self._flight is None else self._flight
+        return min((first for first, _ in self._flights.values()), default=self._taken)
 
-    def _run(self) -> None:
-        idle = True
-        finished = 0.0
+    def _run(self, lane: int) -> None:
         while True:
             with self._changed:
-                while not self._closing and not self._ready():
-                    idle = True
+                while not self._closing and self.error is None and not self._ready():
                     self._changed.wait(self._patience())
-                if self._closing:
+                if self._closing or self.error is not None:
                     return
                 first = self._taken
                 count = min(self.batch, self._limit, self._submitted - first)
-                self._flight, self._taken = first, first + count
+                if not self._flights:
+                    self._busy_since = self._clock()
+                self._flights[lane] = first, count
+                self._taken = first + count
                 number = self._asked = self._engine
                 engine = self._engines[number]
                 self._ring.forget_engines(min(self._engines))
             begun = self._clock()
             try:
                 windows, rates = self._ring.read(first, count)
+                in_lane = (lane % engine.lanes,) if lanes_of(engine) > 1 else ()
                 try:
-                    answers, missing = engine.infer(windows, rates), ()
+                    answers, missing = engine.infer(windows, rates, *in_lane), ()
                 except Unanswered as partly:
                     answers, missing = partly.answers, np.flatnonzero(~partly.answered)
                 self._ring.answer(first, count, answers, number)
                 for index in missing:
                     self._ring.mark(first + int(index), 1, ENGINE_FAILED)
             except BaseException as error:  # whatever the engine's fault, even SystemExit: the caller hears of it
-                self._fail(error)
+                self._fail(error, lane)
                 if not self._goes_on:
                     return
-                idle = True
                 continue
             now = self._clock()
             with self._changed:
-                self._flight = None
                 self._errors_in_a_row = 0
-                self._reckon(count, now - begun, now - (begun if idle else finished))
+                self._reckon(count, now - begun, now - max(self._busy_since, self._finished))
+                del self._flights[lane]
+                self._finished = now
                 self._changed.notify_all()
-            idle, finished = False, now
 
     def _reckon(self, count: int, inferring_s: float, taken_s: float) -> None:
         """Learn from a batch that the engine had for ``inferring_s``, and that came so long after the one before."""
         speed = count / max(taken_s, 1e-6)
         self._speed = speed if self._speed == 0 else self._speed + SPEED_WEIGHT * (speed - self._speed)
         if self._bearable_s < math.inf:
-            bearable = count * PATIENCE_SHARE * self._bearable_s / max(inferring_s, 1e-6)
+            side_by_side = len(self._flights) * count
+            bearable = side_by_side * PATIENCE_SHARE * self._bearable_s / max(inferring_s, 1e-6)
             self._limit = int(min(max(bearable, 1), self._capacity))
             self._bearable_s *= PATIENCE_GROWTH
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, lane: int) -> None:
         with self._changed:
             self.errors += 1
             self.last_error = error
-            first = self._taken if self._flight is None else self._flight
-            self._ring.mark(first, self._submitted - first, ENGINE_FAILED)
+            for first, count in (self._flights.pop(lane, (0, 0)), (self._taken, self._submitted - self._taken)):
+                self._ring.mark(first, count, ENGINE_FAILED)
             if self._goes_on:
                 self._taken = self._submitted
                 pause = min(PAUSE_S * 2**min(self._errors_in_a_row, 10), LONGEST_PAUSE_S)
@@ -303,7 +319,6 @@ class Worker:
                 self._errors_in_a_row += 1
             else:
                 self.error = error
-            self._flight = None
             self._changed.notify_all()
 
     def _ready(self) -> bool:
