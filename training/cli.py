@@ -11,6 +11,7 @@ from pathlib import Path
 from emind.contract.errors import EMindError
 
 from . import (
+    agreement,
     bench_generate,
     bench_loader,
     bench_masking,
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     unknown.add_arguments(commands.add_parser(
         "unknown", help="set anew, without training, from where on a weights file says unknown",
         description=unknown.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    agreement.add_arguments(commands.add_parser(
+        "agreement", help="measure how far one back end's answers are from another's",
+        description=agreement.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     enrolment_command.add_arguments(commands.add_parser(
         "enrolment", help="measure enrolment: few windows of classes that the weights never saw",
         description=enrolment_command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))

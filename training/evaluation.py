@@ -144,7 +144,7 @@ def evaluate(model: MultiHead, header: dict, asked: Asked) -> Evaluation:
     for name, head in heads.items():
         if asked.heads and name not in asked.heads:
             continue
-        part = _test_part(head, asked)
+        part = test_part(head, asked)
         entry = {"set": head.set, "kind": head.spec.kind, "classes": list(head.classes), "length": head.length,
                  "calibration": head.calibration, "stored": head.figures, "trained": trained_how(head)}
         if isinstance(part, str):
@@ -178,7 +178,7 @@ class _Part:
     train: Callable[[], Examples] | None = None
 
 
-def _test_part(head: Head, asked: Asked) -> _Part | str:
+def test_part(head: Head, asked: Asked) -> _Part | str:
     """The test part of a head's set, or why it cannot be had."""
     config = head.config
     if config is None:
