@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 from emind.contract.errors import EMindError  # noqa: E402
 from emind.contract.schema import Signal  # noqa: E402
 from emind.contract.window import PROTOTYPES, HeadSpec  # noqa: E402
+from emind.dsp.views import OFFSET, views  # noqa: E402
 from emind.models.checkpoint import load_weights, save_weights  # noqa: E402
-from emind.models.prototypes import reference_head, with_windows  # noqa: E402
+from emind.models.prototypes import Enrolled, reference_head, with_windows  # noqa: E402
 from emind.runtime.engine import load_engine  # noqa: E402
-from emind.runtime.enrolling import base_name, features_of  # noqa: E402
+from emind.runtime.enrolling import base_name, features_of, features_of_views  # noqa: E402
 from emind.storage.parquet import Writer  # noqa: E402
 
 LENGTH = 1024
@@ -170,14 +171,58 @@ def test_an_emitter_gets_a_head_of_its_own_which_knows_nothing_else(emind, weigh
                           ["modulation"])
 
 
-def test_the_order_of_enrolment_does_not_matter(weights):
+def enrolled_of(weights: Path, windows: np.ndarray) -> Enrolled:
     model, window, header = load_weights(weights)
-    head = model.heads[base_name("modulation")]
-    one, two = (head.whitened(features_of(model, window, header, chirps(6, seed, slope), np.full(6, 1e6),
-                                          "torch-float32")) for seed, slope in ((1, 0.3), (2, 0.9)))
-    probe = head.whitened(features_of(model, window, header, chirps(9, 5), np.full(9, 1e6), "torch-float32"))
+    head, rates = model.heads[base_name("modulation")], np.full(len(windows), 1e6)
+    own = features_of(model, window, header, windows, rates, "torch-float32")
+    return Enrolled(head.whitened(own), head.whitened(features_of_views(model, window, header, windows, rates, 4,
+                                                                        "torch-float32")))
+
+
+def test_the_order_of_enrolment_does_not_matter(weights):
+    head = load_weights(weights)[0].heads[base_name("modulation")]
+    one, two = enrolled_of(weights, chirps(6, 1)), enrolled_of(weights, chirps(6, 2, 0.9))
+    probe = enrolled_of(weights, chirps(9, 5)).windows
     ab, ba = with_windows(head, [one, two]).of_whitened(probe), with_windows(head, [two, one]).of_whitened(probe)
     assert torch.allclose(ab, ba.flip(1), atol=1e-4)
+
+
+def test_windows_and_views_come_back_as_they_were_enrolled(weights):
+    head = load_weights(weights)[0].heads[base_name("modulation")]
+    one, two = enrolled_of(weights, chirps(6, 1)), enrolled_of(weights, chirps(3, 2, 0.9))
+    bare = Enrolled(two.windows, two.views[:, :0])
+    both = with_windows(head, [one, bare])
+    for given, back in ((one, Enrolled.of(both, 0)), (bare, Enrolled.of(both, 1))):
+        assert torch.equal(given.windows, back.windows) and given.views.shape == back.views.shape
+        assert torch.allclose(given.views, back.views, rtol=1e-3, atol=1e-3)  # kept as half floats
+
+
+def test_a_class_enrolled_before_there_were_views_answers_as_it_did(weights, tmp_path):
+    model, window, header = load_weights(weights)
+    spec, head = model.specs[base_name("modulation")], model.heads[base_name("modulation")]
+    old = with_windows(head, [Enrolled(enrolled_of(weights, chirps(6, 1)).windows, torch.zeros(6, 0, 1))])
+    model.heads[spec.name] = old
+    model.specs[spec.name] = HeadSpec(**{**vars(spec), "labels": ("sweep",), "windows": 6})
+    assert "views" not in model.specs[spec.name].to_dict() and not [k for k in old.state_dict() if "view" in k]
+    path = tmp_path / "old.safetensors"
+    save_weights(path, model, window, header["calibration"], header["training"], header["figures"])
+    heads, rows = answers(path, chirps(20, 77))
+    assert np.mean(rows["modulation"].argmax(axis=1) == heads["modulation"].labels.index("sweep")) >= 0.8
+
+
+def test_views_keep_the_signal_and_change_what_must_not_count():
+    windows = chirps(20, 8)
+    seen = views(windows, 4, seed=1)
+    assert seen.shape == (20, 4, LENGTH) and seen.dtype == np.complex64
+    assert np.array_equal(seen, views(windows, 4, seed=1)) and not np.array_equal(seen, views(windows, 4, seed=2))
+    power, before = np.mean(np.abs(seen) ** 2, axis=2), np.mean(np.abs(windows) ** 2, axis=1)
+    added_db = -10 * np.log10(np.mean(power / before[:, None] - 1.0, axis=0))
+    assert added_db == pytest.approx([18.0, 13.0, 8.0, 3.0], abs=1.0)
+    # The quietest view is the window, turned round and a little aside: the largest correlation is nearly whole.
+    aside = np.exp(2j * np.pi * np.linspace(-OFFSET, OFFSET, 81)[:, None] * np.arange(LENGTH))
+    for window, view in zip(windows, seen[:, 0]):
+        spectra = np.fft.fft(view * aside) * np.conj(np.fft.fft(window))
+        assert np.abs(np.fft.ifft(spectra)).max() >= 0.85 * np.linalg.norm(window) * np.linalg.norm(view)
 
 
 def test_rows_are_chosen_by_label_and_raw_recordings_by_their_power(emind, weights, tmp_path, raw):

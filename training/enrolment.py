@@ -1,8 +1,8 @@
 """How well few windows of a class do: episodes of enrolment on classes that the weights never saw.
 
     set, or recordings ─► windows ─► features, once
-    episode: some classes ─► a few windows of each are enrolled ─► the others are answered     known classes' windows
-                                                                                           └─► how many changed
+    episode: some classes ─► a few windows of each, and views of these, are enrolled ─► the others are answered
+                                                  known classes' windows ─► how many changed
 
 What enrols and what answers is what `emind enrol` and the block use (`models/prototypes.py`). Two figures: of the
 enrolled classes only, as papers count N-way accuracy, and in the head that they were added to, where a window counts as
@@ -12,6 +12,7 @@ right only if it also got past the threshold that keeps old answers as they were
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.schema import Signal
 from emind.dsp.cutting import tuned, windows_of, with_signal
-from emind.models.prototypes import PrototypeHead, with_windows
+from emind.models.prototypes import Enrolled, PrototypeHead, with_windows
 from torch import Tensor
 
 CLEAR_DB = 0.0  # windows above are what the figure is of; windows to enrol are taken from these
@@ -110,10 +111,16 @@ class Plan:
     several: int = 5  # windows of a class whose answers are put together, for the figure beside
 
 
-def measured(
-    reference: PrototypeHead, feature_NF: Tensor, examples: Examples, old_NF: Tensor, plan: Plan = Plan()
-) -> dict:
-    """Figures over episodes. ``old_NF``: features of windows of known classes that the reference does not hold."""
+@dataclass(frozen=True)
+class Episode:
+    """Places of windows, a row a class: shots (ways, shots); of the queries the first ``Plan.queries`` are clear."""
+
+    shots: np.ndarray
+    queries: list[np.ndarray]
+
+
+def episodes_of(examples: Examples, plan: Plan) -> tuple[list[str], list[Episode]]:
+    """Classes with enough windows, and the episodes. UsageError where too few classes have them."""
     rng = np.random.default_rng([plan.seed, 11])
     clear = ~(examples.snr <= CLEAR_DB)
     late = np.zeros(len(clear), bool) if examples.late is None else examples.late
@@ -125,9 +132,7 @@ def measured(
         raise UsageError(f"{examples.name}: {len(names)} classes have the {plan.shots} + {plan.queries} clear windows "
                          f"that an episode takes; {plan.ways} are wanted: fewer --ways, --shots or --queries, or more "
                          "--windows")
-    whitened_NF, old_NF = reference.whitened(feature_NF), reference.whitened(old_NF)
-    rows = []  # (right among the enrolled, right in the head, snr) of each query
-    of_episode = []  # accuracy among enrolled, in the head, of several, changed
+    found = []
     for _ in range(plan.episodes):
         classes = rng.choice(names, plan.ways, replace=False)
         shots, queries = [], []
@@ -140,7 +145,26 @@ def measured(
             noisy = np.setdiff1d(np.flatnonzero(mine & ~clear), first)
             if len(noisy):
                 queries[-1] = np.concatenate([queries[-1], rng.choice(noisy, min(plan.queries, len(noisy)), False)])
-        head = with_windows(reference, [whitened_NF[own] for own in shots])
+        found.append(Episode(np.stack(shots), queries))
+    return names, found
+
+
+def measured(
+    reference: PrototypeHead, feature_NF: Tensor, seen: Callable[[np.ndarray], Tensor], examples: Examples,
+    old_NF: Tensor, plan: Plan = Plan(),
+) -> dict:
+    """Figures over episodes. ``seen``: places of windows to features (n, V, F) of views of them. ``old_NF``: features
+    of windows of known classes that the reference does not hold."""
+    names, episodes = episodes_of(examples, plan)
+    shot_S = np.unique(np.concatenate([episode.shots.ravel() for episode in episodes]))
+    seen_SVF = reference.whitened(seen(shot_S))
+    whitened_NF, old_NF = reference.whitened(feature_NF), reference.whitened(old_NF)
+    rows = []  # (right among the enrolled, right in the head, snr) of each query
+    of_episode = []  # accuracy among enrolled, in the head, of several, changed
+    for episode in episodes:
+        queries = episode.queries
+        head = with_windows(reference, [Enrolled(whitened_NF[own], seen_SVF[np.searchsorted(shot_S, own)])
+                                        for own in episode.shots])
         right, passed = [], []
         for k, own in enumerate(queries):
             logit_BC = head.of_whitened(whitened_NF[own])

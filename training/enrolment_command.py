@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
     from emind.models.checkpoint import load_weights
-    from emind.runtime.enrolling import features_of
+    from emind.runtime.enrolling import features_of, features_of_views
     from emind.runtime.weights import resolve
 
     from . import enrolment
@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
         feature_NF = features_of(model, window, header, examples.windows, examples.rate)
         # Known signals as a receiver hears them that is set to the enrolled class's rate.
         old_NF = features_of(model, window, header, iq, np.resize(examples.rate, len(iq)))
-        found = enrolment.measured(reference, feature_NF, examples, old_NF, plan)
+        found = enrolment.measured(
+            reference, feature_NF, lambda place, drawn=examples: features_of_views(
+                model, window, header, drawn.windows[place], drawn.rate[place]), examples, old_NF, plan)
         found["left_out"] = None if name is None else name not in trained_on(header)
         results.append(found)
         if not args.json:

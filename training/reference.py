@@ -1,9 +1,10 @@
 """`emind-train reference`: windows of known classes into a weights file, so that classes can be enrolled with it.
 
-    drawn windows ─► encoder ─► features ─┬─► whitening, centres of each class
+    known classes ─► encoder ─► features ─┬─► centres of each class
                                           └─► the rest, kept: how many answers an enrolled class would change
+    kinds drawn by chance ─► encoder ─► features less the mean of their kind ─► whitening
 
-The windows are drawn with a seed of their own: neither training nor validation nor test saw them.
+The windows are drawn with seeds of their own: neither training nor validation nor test saw them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .synthesis import kinds as drawn_kinds
 from .synthesis.air import CLASSES, AirConfig, air_batch
 
 SEED = 0x0EF
+KINDS_SEED = 0x0EE
 BATCH = 128
 PER_CLASS = 6  # centres
 TOLD_TWICE = 512  # windows whose features are made at another rate as well
@@ -28,6 +31,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("weights", help="released name or path; the file gets the reference, everything in it stays")
     p.add_argument("--windows", type=int, default=6144, help="of the air set (default 6144)")
     p.add_argument("--kept", type=int, default=3072, help="of these, kept in the file (default 3072)")
+    p.add_argument("--kinds", type=int, default=16000, metavar="WINDOWS",
+                   help="windows of kinds drawn by chance, for the whitening (default 16000)")
     p.add_argument("--json", action="store_true", help="print what was done as JSON")
     p.set_defaults(run=run)
 
@@ -39,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 < args.kept <= args.windows // 2:
         raise UsageError(f"--kept {args.kept} must be at least 1 and at most half of --windows {args.windows}")
+    if args.kinds < drawn_kinds.FAMILY_WINDOWS:
+        raise UsageError(f"--kinds {args.kinds} must be at least {drawn_kinds.FAMILY_WINDOWS}")
     begun = time.monotonic()
     path = resolve(args.weights)
     model, window, header = load_weights(path)
-    with_reference(model, window, header, args.windows, args.kept)
+    with_reference(model, window, header, args.windows, args.kept, args.kinds)
     save_weights(path, model, window, header["calibration"], header["training"], header["figures"])
     told = {"weights": str(path), **header["training"]["reference"], "seconds": round(time.monotonic() - begun, 1)}
     print(json.dumps(told) if args.json else
@@ -51,11 +58,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def with_reference(model, window, header: dict, windows: int, kept: int, head: str = "modulation") -> None:
+def with_reference(
+    model, window, header: dict, windows: int, kept: int, kinds: int, head: str = "modulation"
+) -> None:
     """Give the model a head of prototypes without enrolled classes, in place of those that it has."""
     import torch
     from emind.contract.window import PROTOTYPES, HeadSpec
-    from emind.models.prototypes import reference_head
+    from emind.models.prototypes import inside, reference_head
     from emind.runtime.enrolling import base_name, features_of
 
     for name in [name for name, spec in model.specs.items() if spec.kind == PROTOTYPES]:
@@ -66,11 +75,16 @@ def with_reference(model, window, header: dict, windows: int, kept: int, head: s
     again = slice(0, min(windows - kept, TOLD_TWICE))
     told = np.random.default_rng(SEED).permutation(rate[again])
     shift_MF = features_of(model, window, header, iq[again], told) - features_NF[again]
+    kind_iq, kind_rate, kind = drawn_kinds.windows_of_kinds(
+        KINDS_SEED, kinds, window.length, (window.rate_min_hz, window.rate_max_hz))
+    inside_KF = inside(features_of(model, window, header, kind_iq, kind_rate), torch.from_numpy(kind))
     known = list(CLASSES)
-    made = reference_head(model.encoder.config.width, features_NF, torch.from_numpy(label), kept, PER_CLASS, shift_MF)
+    made = reference_head(model.encoder.config.width, features_NF, torch.from_numpy(label), kept, PER_CLASS, shift_MF,
+                          inside_KF)
     spec = HeadSpec(base_name(head), PROTOTYPES, (), centres=len(made.known_OF), extends=head, references=kept)
     model.specs[spec.name], model.heads[spec.name] = spec, made.eval()
-    header["training"]["reference"] = {"set": "Air", "seed": SEED, "windows": windows, "kept": kept, "classes": known}
+    header["training"]["reference"] = {"set": "Air", "seed": SEED, "windows": windows, "kept": kept, "classes": known,
+                                       "kinds": {"seed": KINDS_SEED, "windows": len(kind)}}
 
 
 def air_windows(seed: int, count: int, window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -134,7 +134,8 @@ class HeadSpec:
     ``reconstruction``  ``sources`` waveforms: 1 denoises, 2 separates. With ``skip`` the head sees the samples besides
                         the features and corrects them; without, it is the paper's, which sees features only
     ``prototypes``      a logit for each of ``labels``, which are enrolled classes of the head ``extends``, perhaps none:
-                        from ``windows`` enrolled windows, ``centres`` points and ``references`` windows of known classes
+                        from ``windows`` enrolled windows with ``views`` of them, ``centres`` points and ``references`` windows
+                        of known classes
 
     ``linear``: a classification or regression of one linear layer, as a probe of a frozen encoder has it.
     """
@@ -150,6 +151,7 @@ class HeadSpec:
     extends: str = ""
     windows: int = 0
     references: int = 0
+    views: int = 0
 
     def __post_init__(self) -> None:
         fault = {
@@ -169,7 +171,8 @@ class HeadSpec:
     def to_dict(self) -> dict:
         """As in a weights file: what a kind has no use for is left out."""
         fields = asdict(self)
-        optional = ("parameters", "sources", "skip", "centres", "linear", "extends", "windows", "references")
+        optional = ("parameters", "sources", "skip", "centres", "linear", "extends", "windows", "references",
+                    "views")
         return {key: value for key, value in fields.items() if key not in optional or value}
 
     @classmethod

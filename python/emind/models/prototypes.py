@@ -3,15 +3,18 @@
 Snell et al., "Prototypical networks for few-shot learning" (a class is the mean of its windows), with a covariance that
 the enrolled windows adapt (Bateni et al., "Improved few-shot visual classification", section 3). Nothing is trained.
 
-Features are whitened by the scatter of known classes around their centres. The scatter of the enrolled windows is mixed
-in, so that what varies inside an enrolled class counts less. Which enrolled class a window is nearest to is told by
-angle around their common middle; whether it is one of them at all, by how much nearer it lies to that class than to the
-nearest centre of the known classes. How much it must be is set on reference windows of the known classes, which the
-file carries: a share of them, and no more, is answered otherwise than before.
+Features are whitened by the scatter that kinds of signals have around their centres, kinds that were drawn by chance to
+learn what varies inside one. The scatter of the enrolled windows is mixed in, so that what varies inside an enrolled
+class counts less; and that of views of them (`dsp.views`), which say what the same window would have looked like a
+moment later. Which enrolled class a window is nearest to is told by angle around their common middle; whether it is one
+of them at all, by how much nearer it lies to that class than to the nearest centre of the known classes. How much it
+must be is set on reference windows of the known classes, which the file carries: a share of them, and no more, is
+answered otherwise than before.
 
 Shapes, by letter:
     B  windows in a batch         F  pooled features           C  enrolled classes
     O  centres of known classes   N  reference windows         W  enrolled windows of all classes
+    V  views of all of these
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-ADAPTED = 0.6  # share of the enrolled windows' scatter in the covariance
-CHANGED = 0.003  # of the reference windows get another answer; below the 0.5 % promised: they are a sample
+ADAPTED = 0.8  # share of the enrolled windows' scatter in the covariance
+SEEN = 0.15  # share of the scatter of their views; without views it is that of the windows
+CHANGED = 0.002  # of the reference windows get another answer; below the 0.5 % promised: they are a sample
 FOLDS = 5  # parts of a class's windows that are judged by the others
 REACH = 1.3  # times the farthest enrolled window from its fellows, or
 ORDINARY = 0.99  # as far as this share of the reference windows from their centres: beyond it is not of the class
-SHIFT = 9.0  # times the scatter of what must not count
+SHIFT = 100.0  # times the scatter of what must not count
 SURE = 4.0  # logit of an enrolled window in the middle of its class: a probability of 0.98
 NEVER = float("-inf")
 
@@ -36,7 +40,7 @@ class PrototypeHead(nn.Module):
     """Pooled features (B, F) to (B, C): in the column of the nearest enrolled class a logit, above zero where the
     window is of that class; minus infinity in the others."""
 
-    def __init__(self, width: int, classes: int, centres: int, windows: int, references: int) -> None:
+    def __init__(self, width: int, classes: int, centres: int, windows: int, references: int, views: int = 0) -> None:
         super().__init__()
         size = 2 * width
         self.register_buffer("mean_F", torch.zeros(size))
@@ -47,6 +51,9 @@ class PrototypeHead(nn.Module):
         self.register_buffer("reference_class_N", torch.zeros(references, dtype=torch.int32))
         self.register_buffer("window_WF", torch.zeros(windows, size))
         self.register_buffer("window_class_W", torch.zeros(windows, dtype=torch.int32))
+        # Files that were written before there were views have none of these.
+        self.register_buffer("view_VF", torch.zeros(views, size, dtype=torch.float16), persistent=views > 0)
+        self.register_buffer("view_of_V", torch.zeros(views, dtype=torch.int32), persistent=views > 0)
         # What follows is made from the former by `adapt`.
         self.register_buffer("adapted_FF", torch.eye(size))
         self.register_buffer("threshold", torch.tensor(0.0))
@@ -98,10 +105,17 @@ class PrototypeHead(nn.Module):
         windows of known classes lie from their centres."""
         owner_W, window_WF = self.window_class_W[used_W].long(), self.window_WF[used_W]
         classes, size = len(self.centre_CF), window_WF.shape[1]
-        mean_CF = torch.stack([window_WF[owner_W == k].mean(0) for k in range(classes)])
-        deviation_WF = (window_WF - mean_CF[owner_W]).double()
-        covariance_FF = (1 - ADAPTED) * torch.eye(size, dtype=torch.float64)
-        covariance_FF += ADAPTED / max(1, len(owner_W) - classes) * deviation_WF.T @ deviation_WF
+        seen_V = used_W[self.view_of_V.long()]
+        view_of_V = (used_W.cumsum(0) - 1)[self.view_of_V.long()][seen_V]
+        view_VF = self.view_VF[seen_V].float()
+        count_W = 1.0 + torch.bincount(view_of_V, minlength=len(owner_W))
+        middle_WF = window_WF.index_add(0, view_of_V, view_VF) / count_W.unsqueeze(-1)
+        mean_CF = torch.stack([middle_WF[owner_W == k].mean(0) for k in range(classes)])
+        covariance_FF = (1 - ADAPTED - SEEN) * torch.eye(size, dtype=torch.float64)
+        own = ADAPTED if len(view_VF) else ADAPTED + SEEN
+        covariance_FF += own * _scatter(middle_WF - mean_CF[owner_W], len(owner_W) - classes)
+        apart_VF = torch.cat([window_WF - middle_WF, view_VF - middle_WF[view_of_V]])
+        covariance_FF += (ADAPTED + SEEN - own) * _scatter(apart_VF, len(view_VF))
         self.adapted_FF.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance_FF)))
         self.centre_CF.copy_(mean_CF @ self.adapted_FF)
         self.centre_known_OF.copy_(self.known_OF @ self.adapted_FF)
@@ -129,6 +143,11 @@ class PrototypeHead(nn.Module):
         return LeftOut(nearest_W, distance_W, margin_W)
 
 
+def _scatter(deviation_WF: Tensor, freedom: int) -> Tensor:
+    """(F, F) covariance of deviations with so many degrees of freedom."""
+    return deviation_WF.double().T @ deviation_WF.double() / max(1, freedom)
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """(W,) each: the nearest enrolled class, the distance to the window's own, and its margin above the threshold."""
@@ -150,11 +169,13 @@ def nearest(adapted_BF: Tensor, centre_CF: Tensor) -> Tensor:
 @torch.no_grad()
 def reference_head(
     width: int, feature_NF: Tensor, class_N: Tensor, kept: int, per_class: int, shift_MF: Tensor | None = None,
-    seed: int = 0,
+    inside_KF: Tensor | None = None, seed: int = 0,
 ) -> PrototypeHead:
     """A head without enrolled classes from features of windows of known classes.
 
-    The last ``kept`` windows become its reference, the others give the whitening and ``per_class`` centres a class.
+    The last ``kept`` windows become its reference, the others give ``per_class`` centres a class. ``inside_KF``:
+    how features of windows of one kind differ from their kind's mean, which gives the whitening; without it the known
+    classes do.
     ``shift_MF``: by how much features move where something changes that must not tell classes apart (the sampling rate
     that the encoder is told): an enrolled class has been heard at one rate, at which others will be heard too.
     """
@@ -162,9 +183,7 @@ def reference_head(
 
     fitted_NF, fitted_class_N = feature_NF[:-kept].double(), class_N[:-kept]
     names = fitted_class_N.unique().tolist()
-    mean_CF = torch.stack([fitted_NF[fitted_class_N == k].mean(0) for k in names])
-    place_N = torch.searchsorted(torch.tensor(names), fitted_class_N)
-    covariance_FF = shrunk_covariance(fitted_NF - mean_CF[place_N])
+    covariance_FF = shrunk_covariance((inside(fitted_NF, fitted_class_N) if inside_KF is None else inside_KF).double())
     if shift_MF is not None:
         covariance_FF = covariance_FF + SHIFT * shift_MF.double().T @ shift_MF.double() / len(shift_MF)
     values_F, vectors_FF = torch.linalg.eigh(covariance_FF)
@@ -183,6 +202,13 @@ def reference_head(
     return head
 
 
+def inside(feature_NF: Tensor, class_N: Tensor) -> Tensor:
+    """Features (N, F) less the mean of their class."""
+    names, place_N = class_N.unique(return_inverse=True)
+    total_CF = feature_NF.new_zeros(len(names), feature_NF.shape[1]).index_add_(0, place_N, feature_NF)
+    return feature_NF - (total_CF / torch.bincount(place_N).unsqueeze(-1))[place_N]
+
+
 def means_of(x_NF: Tensor, count: int, generator: torch.Generator, rounds: int = 12) -> Tensor:
     """At most ``count`` means of windows by Lloyd's rule, from windows drawn to begin with."""
     centre_OF = x_NF[torch.randperm(len(x_NF), generator=generator)[:count]].clone()
@@ -193,17 +219,36 @@ def means_of(x_NF: Tensor, count: int, generator: torch.Generator, rounds: int =
     return centre_OF
 
 
+@dataclass(frozen=True, eq=False)
+class Enrolled:
+    """Whitened windows of a class, (n, F), and views of each, (n, v, F)."""
+
+    windows: Tensor
+    views: Tensor
+
+    @classmethod
+    def of(cls, head: PrototypeHead, k: int) -> Enrolled:
+        """What the class of number ``k`` was enrolled from; each of its windows has as many views."""
+        mine_W = head.window_class_W == k
+        windows, views = head.window_WF[mine_W], head.view_VF[mine_W[head.view_of_V.long()]].float()
+        return cls(windows, views.reshape(len(windows), -1, windows.shape[1]))
+
+
 @torch.no_grad()
-def with_windows(head: PrototypeHead, windows_by_class: list[Tensor]) -> PrototypeHead:
-    """The same reference with these enrolled classes, each (n, F) whitened windows, in place of the ones it had."""
+def with_windows(head: PrototypeHead, classes: list[Enrolled]) -> PrototypeHead:
+    """The same reference with these enrolled classes in place of the ones it had."""
     references, size = head.reference_NF.shape
-    count = sum(map(len, windows_by_class))
-    other = PrototypeHead(size // 2, len(windows_by_class), len(head.known_OF), count, references).eval()
+    count, views = (sum(each.numel() // size for each in kind)
+                    for kind in ([own.windows for own in classes], [own.views for own in classes]))
+    other = PrototypeHead(size // 2, len(classes), len(head.known_OF), count, references, views).eval()
     for name in ("mean_F", "whitening_FF", "known_OF", "known_class_O", "reference_NF", "reference_class_N"):
         getattr(other, name).copy_(getattr(head, name))
-    if windows_by_class:
-        other.window_WF.copy_(torch.cat(windows_by_class))
-        owner = [torch.full((len(own),), k, dtype=torch.int32) for k, own in enumerate(windows_by_class)]
-        other.window_class_W.copy_(torch.cat(owner))
+    if classes:
+        number_C = torch.tensor([len(own.windows) for own in classes])
+        each_W = torch.tensor([own.views.shape[1] for own in classes]).repeat_interleave(number_C)
+        other.window_WF.copy_(torch.cat([own.windows for own in classes]))
+        other.window_class_W.copy_(torch.arange(len(classes)).repeat_interleave(number_C))
+        other.view_VF.copy_(torch.cat([own.views.flatten(0, 1) for own in classes]))
+        other.view_of_V.copy_(torch.arange(count).repeat_interleave(each_W))
         other.adapt()
     return other

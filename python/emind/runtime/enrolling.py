@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..contract.errors import EMindError
 from ..contract.window import CLASSIFICATION, PROTOTYPES, HeadSpec, WindowSpec
 from ..dsp.normalise import NORMALISE
+from ..dsp.views import views
 from ..models.checkpoint import load_weights, save_weights
 from ..models.heads import Features, MultiHead
-from ..models.prototypes import PrototypeHead, nearest, with_windows
+from ..models.prototypes import Enrolled, PrototypeHead, nearest, with_windows
 from .engine import AUTO, engine_of
 from .weights import resolve
 
@@ -27,6 +28,8 @@ REFERENCE = "reference"  # entry in the header's "training"
 ENROLLED = "enrolled"  # entry in the header's "figures"
 LEAST = 2  # windows from which a class can be made, and its reach be known
 MOST_CHANGED = 0.005
+VIEWS = 8  # of a window
+ALL_VIEWS = 256  # of a class: who brings many windows needs few views
 _BATCH = 32
 
 
@@ -107,7 +110,21 @@ def enrol(
     reference, the name is taken, or the windows are too few.
     """
     _checked(model, name, len(windows), head)
-    return enrol_features(model, header, name, features_of(model, window, header, windows, rates_hz, backend), head)
+    features_NF = features_of(model, window, header, windows, rates_hz, backend)
+    count = min(VIEWS, ALL_VIEWS // len(windows))
+    seen_NVF = features_of_views(model, window, header, windows, rates_hz, count, backend)
+    return enrol_features(model, header, name, features_NF, seen_NVF, head)
+
+
+def features_of_views(
+    model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, count: int = VIEWS,
+    backend: str = AUTO,
+) -> Tensor:
+    """Pooled features (N, count, F) of views of windows, as :func:`features_of`."""
+    if not count:
+        return torch.zeros(len(windows), 0, 2 * model.encoder.config.width)
+    seen = views(windows, count).reshape(-1, windows.shape[1])
+    return features_of(model, window, header, seen, np.repeat(rates_hz, count), backend).unflatten(0, (-1, count))
 
 
 def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSpec, PrototypeHead]:
@@ -123,7 +140,7 @@ def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSp
     if not name or name == "unknown" or (own is not None and name in own.labels):
         raise EMindError(f"{name!r} cannot be enrolled: head {head} has that label already; choose another name")
     spec, old = next(((s, model.heads[n]) for n, s in model.specs.items() if n == base_name(head)),
-                     (replace(found[0], name=base_name(head), extends=head, labels=(), windows=0), found[1]))
+                     (replace(found[0], name=base_name(head), extends=head, labels=(), windows=0, views=0), found[1]))
     if name in spec.labels:
         raise EMindError(f"{name!r} is enrolled in head {head} already; take it away first (--remove) to enrol it anew")
     if count < LEAST:
@@ -131,14 +148,16 @@ def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSp
     return spec, old
 
 
-def enrol_features(model: MultiHead, header: dict, name: str, features_NF: Tensor, head: str = "modulation") -> Report:
-    """As :func:`enrol`, of pooled features (N, F)."""
+def enrol_features(
+    model: MultiHead, header: dict, name: str, features_NF: Tensor, seen_NVF: Tensor, head: str = "modulation"
+) -> Report:
+    """As :func:`enrol`, of pooled features (N, F) of windows and (N, V, F) of views of them."""
     spec, old = _checked(model, name, len(features_NF), head)
     before = _answers(model, head, features_NF)
     kept = [] if not spec.labels else _by_class(old)
-    new = with_windows(old, [*kept, old.whitened(features_NF)])
+    new = with_windows(old, [*kept, Enrolled(old.whitened(features_NF), old.whitened(seen_NVF))])
     labels = (*spec.labels, name)
-    _put(model, replace(spec, labels=labels, windows=len(new.window_WF)), new)
+    _put(model, spec, labels, new)
     report = _report(name, head, labels, new, before, header["training"].get(REFERENCE, {}).get("classes", []))
     header["figures"].setdefault(ENROLLED, {}).setdefault(head, {})[name] = report.to_dict()
     return report
@@ -157,17 +176,18 @@ def remove(model: MultiHead, header: dict, name: str, head: str = "modulation") 
     if not labels and len([s for s in model.specs.values() if s.kind == PROTOTYPES]) > 1:
         del model.heads[spec.name], model.specs[spec.name]  # another one carries the reference
     else:
-        _put(model, replace(spec, labels=labels, windows=len(new.window_WF)), new)
+        _put(model, spec, labels, new)
     header["figures"].get(ENROLLED, {}).get(head, {}).pop(name, None)
 
 
-def _put(model: MultiHead, spec: HeadSpec, module: PrototypeHead) -> None:
-    model.specs[spec.name] = spec
+def _put(model: MultiHead, spec: HeadSpec, labels: tuple[str, ...], module: PrototypeHead) -> None:
+    windows, seen = len(module.window_WF), len(module.view_VF)
+    model.specs[spec.name] = replace(spec, labels=labels, windows=windows, views=seen)
     model.heads[spec.name] = module.eval()
 
 
-def _by_class(head: PrototypeHead) -> list[Tensor]:
-    return [head.window_WF[head.window_class_W == k] for k in range(len(head.centre_CF))]
+def _by_class(head: PrototypeHead) -> list[Enrolled]:
+    return [Enrolled.of(head, k) for k in range(len(head.centre_CF))]
 
 
 def _answers(model: MultiHead, head: str, features_NF: Tensor) -> dict[str, float]:
