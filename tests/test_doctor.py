@@ -68,6 +68,48 @@ def test_a_module_that_cannot_be_imported_is_a_fault_with_a_remedy(tmp_path, mod
     assert found["remedy"]
 
 
+TORCH = "2.13.0 {half} {cuda}"
+
+
+@pytest.mark.parametrize("half, cuda, openvino, auto", [
+    (True, False, doctor.Answer(True, "2026.0"), "openvino in bfloat16"),
+    (False, False, doctor.Answer(True, "2026.0"), "openvino in float32"),
+    (True, False, doctor.Answer(False, "ModuleNotFoundError: No module named 'openvino'"), "torch in bfloat16"),
+    (True, True, doctor.Answer(True, "2026.0"), "torch on the graphics device"),
+    (True, False, doctor.Answer(False, "ImportError: libtbb.so.12"), None),
+])
+def test_it_says_what_the_back_end_auto_comes_to(monkeypatch, half, cuda, openvino, auto):
+    torch = doctor.Answer(True, TORCH.format(half=half, cuda=cuda))
+    monkeypatch.setattr(doctor, "ask", lambda code: torch if "import torch" in code else openvino)
+    items = {item.name: item for item in doctor.check_torch()}
+    if auto is None:
+        assert {items["OpenVINO"].state, items["back ends"].state} == {doctor.FAULT}
+        assert "libtbb" in items["OpenVINO"].detail and "--backend torch" in items["back ends"].remedy
+    else:
+        assert items["back ends"].state == doctor.OK and auto in items["back ends"].detail
+        assert items["OpenVINO"].state == (doctor.OK if openvino.ok else doctor.NOTE)
+        assert bool(items["OpenVINO"].remedy) is not openvino.ok
+
+
+def test_what_it_says_of_back_ends_is_what_an_engine_comes_to(small_weights):
+    engine = pytest.importorskip("emind.runtime.engine").load_engine(small_weights)
+    items = {item.name: item for item in doctor.check_torch()}
+    library, precision = engine.backend.split("-")
+    assert f"{library} in {precision}" in items["back ends"].detail
+    if library == "openvino":
+        from emind.runtime.engine_openvino import cache_folder
+
+        assert doctor.cache_folder() == cache_folder() and str(cache_folder()) in items["OpenVINO"].detail
+
+
+def test_compiled_graphs_are_counted_and_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    for number in range(3):
+        (tmp_path / f"{number}.blob").write_bytes(bytes(1_000_000))
+    assert doctor.kept_graphs(tmp_path).endswith(f"{tmp_path} (3, 3 MB)")
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert "each start compiles" in doctor.kept_graphs(tmp_path / "not" / "there")
+
+
 def test_the_command_speaks_where_gnuradio_is_broken(tmp_path):
     folder = module_that_fails(tmp_path, "gnuradio", "numpy.core.multiarray failed to import")
     done = subprocess.run([str(Path(sys.prefix) / "bin" / "emind"), "doctor", "--json"], capture_output=True,

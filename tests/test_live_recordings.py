@@ -154,6 +154,20 @@ def test_a_full_disk_ends_the_recording_and_not_the_reception(raw, small_weights
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_flowgraph_reads_how_many_answers_wait_instead_of_sending_so_many_a_second(raw, small_weights):
+    pytest.importorskip("gnuradio")
+    from emind.commands.live_flowgraph import of_recording
+    from emind.runtime.engine import load_engine
+
+    settings = {"file": raw(tone_bursts(5000)), "format": "cf32_le", "file_rate": 1e6, "offset": 0.0,
+                "bandwidth": 0.0, "hop": 0, "batch": 32, "gate_db": None, "record": None}
+    graph = of_recording(settings, load_engine(small_weights, "torch-float32"))
+    outlet = graph.receivers[0].inference._detections._outlet
+    assert outlet.knows and outlet.room() == outlet.limit
+    outlet.sent(10 * outlet.limit)  # so many a second would be used up
+    assert outlet.room() == outlet.limit
+
+
 def test_a_missing_recording_is_one_line(emind):
     outcome = emind("live", "--file", "nowhere.cf32", "--rate", 1e6)
     assert outcome.status == 1 and outcome.err == "emind: error: nowhere.cf32: no such file\n"

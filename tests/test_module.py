@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock, call
 
 import pytest
 import yaml
@@ -86,6 +88,29 @@ def test_grcc_compiles(flowgraph, tmp_path):
     assert "emind." in programs[f"{flowgraph.stem}.py"]
     for name, text in programs.items():  # grcc does not look whether what it writes is Python
         compile(text, name, "exec")
+
+
+@pytest.mark.parametrize("clock, pulses", [("", ""), ("external", ""), ("", "gpsdo"), ("gpsdo", "gpsdo")])
+def test_live_usrp_sets_the_clock_and_the_pulses_that_are_named_and_no_others(live_usrp, clock, pulses):
+    usrp, now = Mock(), 1000.75
+    flowgraph = SimpleNamespace(clock_source=clock, time_source=pulses, usrp=usrp)
+    names = {"uhd": SimpleNamespace(time_spec=float), "time": SimpleNamespace(time=lambda: now)}
+    exec("\n\n".join(live_usrp), names)
+    names["snippets_main_after_init"](flowgraph)
+    expected = [call.set_clock_source(clock, 0)] if clock else []
+    expected += [call.set_time_source(pulses, 0), call.set_time_unknown_pps(1002.0)] if pulses else []
+    assert usrp.mock_calls == expected
+
+
+@pytest.fixture(scope="module")
+def live_usrp(tmp_path_factory) -> list[str]:
+    """What the compiled flowgraph does once its blocks are there: functions."""
+    folder = tmp_path_factory.mktemp("live_usrp")
+    done = run([*program("grcc"), "--output", str(folder), str(ROOT / "examples" / "live_usrp.grc")])
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (folder / "live_usrp.py").read_text(encoding="utf-8")
+    return [ast.get_source_segment(text, node) for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("snip")]
 
 
 def test_grc_lists_the_blocks_under_emind():

@@ -117,18 +117,6 @@ def thread_for(base, samples: np.ndarray, chunk: int = 5000, **options) -> Recor
     return thread
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("file_format", ["parquet", "sigmf", "both"])
 def test_a_full_disk_ends_the_recording_and_loses_nothing_before(small_disk, file_format):
     samples = tone_bursts(2_000_000)

@@ -38,7 +38,8 @@ os._exit(0)
 """
 
 # Holds the last window of the received stream back until the spectrum has ended: the denoised stream is all there by
-# then, and the spectrum takes 8192 samples or none. It goes on once the meter has looked twice at what it has, or ended.
+# then, and the spectrum takes 8192 samples or none. It goes on once the meter has looked twice at what it has, or has
+# ended.
 LATE_WINDOW = """
 from pathlib import Path
 late, meter, looks, goes_on = flowgraph.receiver.overlap_adds[0], flowgraph.snr, [0], threading.Event()

@@ -17,8 +17,9 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
-from .contract.errors import EMindError, UsageError
+from .contract.errors import UsageError
 from .dsp.waterfall import Waterfall
+from .gui.qt import need_application
 from .gui.scene import Scene, fields_of
 from .guarded import Guarded
 
@@ -201,13 +202,7 @@ class display(Guarded, gr.sync_block):
 
 def _widget_class():
     """The window's class; Qt comes in here, so that the module works without it."""
-    try:
-        from PyQt5 import QtWidgets
-    except ImportError as fault:
-        raise EMindError(f"a display needs PyQt5 ({fault}): install python3-pyqt5, or use `emind live`") from None
-    if QtWidgets.QApplication.instance() is None:
-        raise EMindError("a display needs a running Qt application: in GNU Radio Companion set Generate Options to "
-                         "QT GUI; without a screen use `emind live`")
+    need_application("a display", "emind live")
     from .gui.view import DisplayWidget
 
     return DisplayWidget

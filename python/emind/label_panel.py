@@ -13,9 +13,10 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
-from .contract.errors import EMindError, UsageError
+from .contract.errors import UsageError
 from .contract.schema import LABELS, TEXTS, checked_label
 from .contract.vocabulary import MODULATIONS
+from .gui.qt import need_application
 from .gui.scene import fields_of, recorder_text
 from .guarded import Guarded
 
@@ -99,13 +100,7 @@ class label_panel(Guarded, gr.basic_block):
 
 def _form_class():
     """The control's class; Qt comes in here, so that the module works without it."""
-    try:
-        from PyQt5 import QtWidgets
-    except ImportError as fault:
-        raise EMindError(f"a label panel needs PyQt5 ({fault}): install python3-pyqt5, or use `emind record`") from None
-    if QtWidgets.QApplication.instance() is None:
-        raise EMindError("a label panel needs a running Qt application: in GNU Radio Companion set Generate Options to "
-                         "QT GUI; without a screen use `emind record`")
+    need_application("a label panel", "emind record")
     from .gui.form import LabelForm
 
     return LabelForm

@@ -27,14 +27,21 @@ PATIENCE_S = 60
 
 
 class FakeEngine:
-    """Answers from the window's content: its mean magnitude modulo the number of labels."""
+    """Answers from the window's content: its mean magnitude modulo the number of labels.
+
+    ``make``: callables (n, L) -> (n, K, L) that make the waveforms of further heads of these names.
+    """
 
     backend = "fake"
 
-    def __init__(self, head="modulation", length=LENGTH, spec=None, error=None, held=False, name="fake", shift=0):
-        self.name, self.shift = name, shift
+    def __init__(self, head="modulation", length=LENGTH, spec=None, error=None, held=False, name="fake", shift=0,
+                 **make):
+        self.name, self.shift, self.make = name, shift, make
         self.spec = spec or WindowSpec(length=length, hop=length)
         self.heads = {head: HeadSpec(head, "classification", LABELS)}
+        self.words = list(self.heads)
+        sources = {"denoise": 1, "separation": 2}
+        self.heads |= {name: HeadSpec(name, "reconstruction", sources=sources[name]) for name in make}
         self.error = error
         self.windows, self.rates = [], []
         self.entered, self.open = threading.Event(), threading.Event()
@@ -49,8 +56,12 @@ class FakeEngine:
         self.windows.append(windows.copy())
         self.rates.append(rates_hz.copy())
         answers = np.full((len(windows), len(LABELS)), 0.05, np.float32)
-        answers[np.arange(len(windows)), [(class_of(window) + self.shift) % len(LABELS) for window in windows]] = 0.8
-        return {head: answers for head in self.heads}
+        classes = [(self.class_of(window) + self.shift) % len(LABELS) for window in windows]
+        answers[np.arange(len(windows)), classes] = 0.8
+        return {head: answers for head in self.words} | {head: make(windows) for head, make in self.make.items()}
+
+    def class_of(self, window):
+        return class_of(window)
 
 
 def class_of(window):

@@ -15,44 +15,26 @@ from gnuradio import blocks, gr, gr_unittest
 if __package__:  # collected by pytest from the source tree
     from . import receiver
     from .contract.errors import UsageError
-    from .contract.window import HeadSpec, WindowSpec
+    from .contract.window import WindowSpec
+    from .qa_chain import LABELS, LENGTH, FakeEngine, make_tag
 else:  # run by ctest on the module that was built
     from gnuradio.emind import receiver
     from gnuradio.emind.contract.errors import UsageError
-    from gnuradio.emind.contract.window import HeadSpec, WindowSpec
-
-LENGTH = 64
-LABELS = ("noise", "BPSK", "QPSK")
+    from gnuradio.emind.contract.window import WindowSpec
+    from qa_chain import LABELS, LENGTH, FakeEngine, make_tag
 
 
-class FakeEngine:
-    """Says BPSK where the window's phase hardly turns, else QPSK; keeps what it saw."""
+class PhaseEngine(FakeEngine):
+    """Says BPSK where the window's phase hardly turns, else QPSK."""
 
-    backend, name = "fake", "fake"
-
-    def __init__(self, length=LENGTH, hop=LENGTH):
-        self.spec = WindowSpec(length=length, hop=hop)
-        self.heads = {"modulation": HeadSpec("modulation", "classification", LABELS)}
-        self.windows, self.rates = [], []
-
-    def infer(self, windows, rates_hz):
-        self.windows.append(windows.copy())
-        self.rates.append(rates_hz.copy())
-        turn = np.abs(np.angle((windows[:, 1:] * windows[:, :-1].conj()).sum(axis=1)))
-        answers = np.full((len(windows), len(LABELS)), 0.1, np.float32)
-        answers[np.arange(len(windows)), np.where(turn < 0.05, 1, 2)] = 0.8
-        return {"modulation": answers}
+    def class_of(self, window):
+        turn = abs(np.angle((window[1:] * window[:-1].conj()).sum()))
+        return LABELS.index("BPSK" if turn < 0.05 else "QPSK")
 
 
 def tone(count, turns):
     """Complex tone of ``turns`` turns a sample."""
     return np.exp(2j * np.pi * turns * np.arange(count)).astype(np.complex64)
-
-
-def make_tag(offset, key, value):
-    tag = gr.tag_t()
-    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern("source")
-    return tag
 
 
 class qa_receiver(gr_unittest.TestCase):
@@ -73,7 +55,7 @@ class qa_receiver(gr_unittest.TestCase):
     def test_without_tuning_sample_k_in_is_sample_k_out(self):
         samples = tone(6400, 0.01)
         for hop in (0, 32):
-            block = receiver(engine=FakeEngine(), hop=hop, policy="lossless")
+            block = receiver(engine=PhaseEngine(), hop=hop, policy="lossless")
             out, tags, detections = self.run_block(block, samples, [make_tag(999, "mark", pmt.PMT_T)])
             np.testing.assert_allclose(out, samples[: len(out)], rtol=0, atol=1e-6)
             answers = sorted(tag.offset for tag in tags if str(tag.key) == "emind_modulation")
@@ -83,13 +65,13 @@ class qa_receiver(gr_unittest.TestCase):
             self.assertEqual(block.statistics()["windows_inferred"], len(answers))
 
     def test_the_hop_is_the_weights_own_unless_told_otherwise(self):
-        block = receiver(engine=FakeEngine(hop=16), policy="lossless")
+        block = receiver(engine=PhaseEngine(spec=WindowSpec(length=LENGTH, hop=16)), policy="lossless")
         self.run_block(block, tone(640, 0.01))
         self.assertEqual(block.statistics()["windows_seen"], (640 - LENGTH) // 16 + 1)
 
     def test_an_offset_and_a_bandwidth_shift_and_decimate(self):
         rate, offset = 1e6, 2e5
-        engine = FakeEngine()
+        engine = PhaseEngine()
         block = receiver(engine=engine, sample_rate=rate, offset=offset, bandwidth=5e4, policy="lossless")
         self.assertEqual((block.decimation, block.rate), (7, rate / 7))
         tags = [make_tag(0, "rx_rate", pmt.from_double(rate)), make_tag(0, "rx_freq", pmt.from_double(1e8))]
@@ -103,7 +85,7 @@ class qa_receiver(gr_unittest.TestCase):
         self.assertEqual(block.gaps(), 0)
 
     def test_an_offset_alone_shifts_and_keeps_the_rate(self):
-        block = receiver(engine=FakeEngine(), sample_rate=1e6, offset=-1e5, policy="lossless")
+        block = receiver(engine=PhaseEngine(), sample_rate=1e6, offset=-1e5, policy="lossless")
         out, _, detections = self.run_block(block, tone(6400, -0.1))
         self.assertEqual((block.decimation, len(out)), (1, 6400))
         np.testing.assert_allclose(out, out[0], atol=1e-3)
@@ -111,7 +93,7 @@ class qa_receiver(gr_unittest.TestCase):
 
     def test_realtime_is_the_default_and_loses_no_sample(self):
         samples = tone(64_000, 0.2)
-        block = receiver(engine=FakeEngine())
+        block = receiver(engine=PhaseEngine())
         out, _, _ = self.run_block(block, samples)
         np.testing.assert_array_equal(out, samples)
         counts = block.statistics()
@@ -122,7 +104,8 @@ class qa_receiver(gr_unittest.TestCase):
     def test_a_window_larger_than_a_default_buffer_does_not_freeze(self):
         samples = tone(300_000, 0.01)
         for options in ({}, {"offset": 1e4, "bandwidth": 1e5}):
-            block = receiver(engine=FakeEngine(50_000, 25_000), policy="lossless", **options)
+            engine = PhaseEngine(spec=WindowSpec(length=50_000, hop=25_000))
+            block = receiver(engine=engine, policy="lossless", **options)
             out, _, _ = self.run_block(block, samples)
             self.assertGreaterEqual(len(out) * block.decimation, 200_000)
 
@@ -132,7 +115,7 @@ class qa_receiver(gr_unittest.TestCase):
             {"policy": "hurried"},
         ):  # fmt: skip
             with self.assertRaises(UsageError) as caught:
-                receiver(engine=FakeEngine(), **{"sample_rate": 1e6, **options})
+                receiver(engine=PhaseEngine(), **{"sample_rate": 1e6, **options})
             self.assertNotIn("\n", str(caught.exception))
 
 

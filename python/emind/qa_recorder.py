@@ -5,12 +5,10 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
+"""What a recorder writes: rows, labels, files."""
 
 import json
-import os
-import tempfile
 import threading
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,63 +18,16 @@ from gnuradio import blocks, gr, gr_unittest
 if __package__:  # collected by pytest from the source tree
     from . import recorder, windowing
     from .contract.errors import EMindError, UsageError
-    from .storage.parquet import Reader
+    from .qa_recorder_case import Recorded, answer, bursts, make_tag, ramp, samples_of
     from .storage.sigmf_labels import import_sigmf
 else:  # run by ctest on the module that was built
     from gnuradio.emind import recorder, windowing
     from gnuradio.emind.contract.errors import EMindError, UsageError
-    from gnuradio.emind.storage.parquet import Reader
     from gnuradio.emind.storage.sigmf_labels import import_sigmf
+    from qa_recorder_case import Recorded, answer, bursts, make_tag, ramp, samples_of
 
 
-def make_tag(offset, key, value):
-    tag = gr.tag_t()
-    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern("source")
-    return tag
-
-
-def answer(label, length):
-    value = pmt.dict_add(pmt.make_dict(), pmt.intern("label"), pmt.intern(label))
-    value = pmt.dict_add(value, pmt.intern("confidence"), pmt.from_double(0.9))
-    return pmt.dict_add(value, pmt.intern("length"), pmt.from_long(length))
-
-
-def ramp(count):
-    return (np.arange(1, count + 1) + 1j).astype(np.complex64)
-
-
-def bursts(count, places):
-    """Noise with a tone 30 dB above it at these places."""
-    rng = np.random.default_rng(2)
-    x = 0.003 * (rng.standard_normal((count, 2)) @ [1, 1j])
-    for start, stop in places:
-        x[start:stop] += 0.1 * np.exp(0.3j * np.arange(stop - start))
-    return x.astype(np.complex64)
-
-
-def samples_of(rows):
-    return np.concatenate([row.iq for row in rows])
-
-
-class qa_recorder(gr_unittest.TestCase):
-    def setUp(self):
-        self._folder = tempfile.TemporaryDirectory()
-        self.base = Path(self._folder.name) / "take"
-
-    def tearDown(self):
-        self._folder.cleanup()
-
-    def record(self, samples, stream_tags=(), **parameters):
-        """The block after it has recorded, and the rows of its Parquet files."""
-        block = recorder(str(self.base), **{"policy": "lossless", "length": 64, **parameters})
-        tb = gr.top_block()
-        tb.connect(blocks.vector_source_c(samples.tolist(), False, 1, list(stream_tags)), block)
-        tb.run()
-        return block, self.rows()
-
-    def rows(self):
-        return [row for file in sorted(self.base.parent.glob("*.parquet")) for row in Reader(file)]
-
+class qa_recorder(Recorded):
     def test_every_sample_is_in_a_row_the_last_one_short(self):
         samples = ramp(64 * 5 + 10)
         block, rows = self.record(samples, sample_rate=1e6, labels={"modulation": "QPSK", "snr": 3})
@@ -240,137 +191,6 @@ class qa_recorder(gr_unittest.TestCase):
             source.rewind()
             tb.run()
         self.assertEqual(len(samples_of(self.rows())), 200)
-
-    def test_energy_is_recorded_from_before_it_begins_in_whole_rows(self):
-        x = bursts(200_000, ((60_000, 70_000), (150_000, 151_000)))
-        block, rows = self.record(x, trigger="energy", pre_trigger=1000, post_trigger=500, sample_rate=1e6,
-                                  short_rows=False)
-        events = {}
-        for row in rows:
-            self.assertEqual(len(row.iq), 64)
-            events.setdefault(row.transmission_id, []).append(row.iq)
-        self.assertEqual(len(events), 2)
-        for (start, stop), parts in zip(((60_000, 70_000), (150_000, 151_000)), events.values()):
-            got = np.concatenate(parts)
-            begin = next(k for k in range(len(x)) if x[k] == got[0] and np.array_equal(x[k : k + 64], got[:64]))
-            np.testing.assert_array_equal(got, x[begin : begin + len(got)])  # no sample missing, none twice
-            self.assertLessEqual(begin, start - 1000 + 64)
-            self.assertGreaterEqual(begin, start - 1000 - 64)
-            self.assertGreaterEqual(begin + len(got), stop + 500 - 64)
-            self.assertLessEqual(begin + len(got), stop + 500 + 192)
-        counts = block.statistics()
-        self.assertEqual(counts["events"], 2)
-        self.assertEqual(counts["samples_seen"], len(x))
-        self.assertEqual(counts["samples_written"] + counts["samples_skipped"], len(x))
-        self.assertEqual((counts["samples_dropped"], counts["samples_queued"]), (0, 0))
-
-    def test_a_tagged_answer_is_recorded_from_before_it_with_the_labels_of_the_tags(self):
-        x = ramp(50_000)
-        tags = [make_tag(at, "emind_modulation", answer(label, 1024))
-                for at, label in ((1024, "noise"), (20_480, "QPSK"), (21_504, "QPSK"), (22_528, "noise"))]
-        _, rows = self.record(x, tags, trigger="detection", pre_trigger=128, post_trigger=0)
-        got = samples_of(rows)
-        np.testing.assert_array_equal(got, x[20_352 : 20_352 + len(got)])
-        self.assertEqual(len(got), 2176)  # 128 ahead and twice 1024: 34 rows
-        self.assertEqual([row.modulation for row in rows], [None] * 2 + ["QPSK"] * 32)
-
-    def test_only_the_wanted_labels_trigger_and_only_with_confidence(self):
-        x = ramp(50_000)
-        tags = [make_tag(10_240, "emind_modulation", answer("MSK", 1024)),
-                make_tag(30_720, "emind_modulation", answer("QPSK", 1024))]
-        _, rows = self.record(x, tags, trigger="detection", pre_trigger=0, post_trigger=0, trigger_labels=("QPSK",))
-        np.testing.assert_array_equal(samples_of(rows), x[30_720:31_744])
-        for file in self.base.parent.glob("*"):
-            file.unlink()
-        _, rows = self.record(x, tags, trigger="detection", trigger_confidence=0.95)  # the answers have 0.9
-        self.assertEqual(rows, [])
-
-    def test_a_detection_by_message_comes_late_and_is_taken_from_what_is_held(self):
-        block = recorder(str(self.base), length=64, policy="lossless", trigger="detection", pre_trigger=6000,
-                         post_trigger=0, sample_rate=1e6)
-        x = ramp(40_000)
-
-        class source(gr.sync_block):
-            """Tells of samples 10,000 to 10,500 of the block behind a decimation by 2 when 12,000 are out."""
-
-            def __init__(self):
-                gr.sync_block.__init__(self, "source", None, [np.complex64])
-                self.sent = 0
-
-            def work(self, input_items, output_items):
-                if self.sent == len(x):
-                    return -1
-                if self.sent == 12_000:
-                    fields = {"sample_start": 5000, "sample_count": 250, "rx_rate": 5e5,
-                              "modulation": {"label": "QPSK", "confidence": 0.9}}
-                    block._take_detection(pmt.cons(pmt.to_pmt(fields), pmt.init_u8vector(0, [])))
-                count = min(4000, len(output_items[0]), 12_000 - self.sent if self.sent < 12_000 else 4000,
-                            len(x) - self.sent)
-                output_items[0][:count] = x[self.sent : self.sent + count]
-                self.sent += count
-                return count
-
-        tb = gr.top_block()
-        begin = source()
-        tb.connect(begin, block)
-        tb.run()
-        got = samples_of(self.rows()).real
-        self.assertEqual(block.statistics()["events"], 1)
-        self.assertTrue(np.all(np.diff(got) == 1))
-        # Of what was asked for, 4000 to 10500, no more is lost than what had left the 6000 samples held.
-        self.assertLessEqual(got[0], 10_001)
-        self.assertGreaterEqual(got[-1], 10_500)
-
-    def test_recording_is_switched_off_and_on_and_the_time_behind_a_pause_is_right(self):
-        base = self.base
-        rate = 1e6
-
-        class source(gr.sync_block):
-            def __init__(self):
-                gr.sync_block.__init__(self, "source", None, [np.complex64])
-                self.set_output_multiple(1000)
-                self.sent = 0
-
-            def work(self, input_items, output_items):
-                if self.sent == 9000:
-                    return -1
-                block._take_record({0: pmt.PMT_T, 3000: pmt.cons(pmt.intern("pressed"), pmt.from_long(0)),
-                                    6000: pmt.dict_add(pmt.make_dict(), pmt.intern("record"), pmt.PMT_T)
-                                    }.get(self.sent, pmt.from_bool(block._recording)))
-                if self.sent == 0:
-                    self.add_item_tag(0, 0, pmt.intern("rx_time"),
-                                      pmt.make_tuple(pmt.from_uint64(1_700_000_000), pmt.from_double(0.5)))
-                output_items[0][:1000] = ramp(9000)[self.sent : self.sent + 1000]
-                self.sent += 1000
-                passed.wait_for_room(self.sent)
-                return 1000
-
-        class passed:
-            """Lets the source go on when the recorder has had all before."""
-
-            @staticmethod
-            def wait_for_room(sent):
-                while block.statistics()["samples_seen"] < sent - 1000:
-                    os.sched_yield()
-
-        block = recorder(str(base), file_format="both", length=500, policy="lossless", sample_rate=rate,
-                         recording=False)
-        tb = gr.top_block()
-        begin = source()
-        tb.connect(begin, block)
-        tb.run()
-        counts = block.statistics()
-        self.assertEqual(counts["samples_written"] + counts["samples_skipped"], counts["samples_seen"])
-        self.assertGreater(counts["samples_skipped"], 0)
-        (meta,) = base.parent.glob("*.sigmf-meta")
-        captures = json.loads(meta.read_text())["captures"]
-        got = samples_of(self.rows()).real
-        self.assertGreaterEqual(len(captures), 2)
-        for capture in captures:
-            sample = got[capture["core:sample_start"]] - 1
-            expected = 1_700_000_000.5 + sample / rate
-            told = datetime.fromisoformat(capture["core:datetime"].replace("Z", "+00:00")).timestamp()
-            self.assertAlmostEqual(told, expected, places=5)
 
     def test_snr_amplitude_and_bandwidth_are_estimated_of_each_row(self):
         rng = np.random.default_rng(5)

@@ -18,41 +18,20 @@ from gnuradio import blocks, gr, gr_unittest
 if __package__:  # collected by pytest from the source tree
     from . import inference, receiver
     from .contract.errors import EMindError, UsageError
-    from .contract.window import HeadSpec, WindowSpec
+    from .qa_chain import FakeEngine, make_tag
 else:  # run by ctest on the module that was built
     from gnuradio.emind import inference, receiver
     from gnuradio.emind.contract.errors import EMindError, UsageError
-    from gnuradio.emind.contract.window import HeadSpec, WindowSpec
+    from qa_chain import FakeEngine, make_tag
 
 LENGTH = 1024
-LABELS = ("noise", "BPSK")
 DENOISE, SEPARATION, MODULATION = "denoise", "separation", "modulation"
-HEADS = {
-    MODULATION: HeadSpec(MODULATION, "classification", LABELS),
-    DENOISE: HeadSpec(DENOISE, "reconstruction", sources=1),
-    SEPARATION: HeadSpec(SEPARATION, "reconstruction", sources=2),
-}
 PATIENCE_S = 60
 
 
-class FakeEngine:
-    """Gives each window to ``make``, {head: callable (n, L) -> (n, K, L)}, and says BPSK of all."""
-
-    backend, name = "fake", "fake"
-
-    def __init__(self, held=False, length=LENGTH, **make):
-        self.spec = WindowSpec(length=length, hop=length)
-        self.heads = {name: HEADS[name] for name in (MODULATION, *make)}
-        self.make = make
-        self.entered, self.open = threading.Event(), threading.Event()
-        if not held:
-            self.open.set()
-
-    def infer(self, windows, rates_hz):
-        self.entered.set()
-        self.open.wait(PATIENCE_S)
-        made = {head: make(windows) for head, make in self.make.items()}
-        return {MODULATION: np.tile(np.float32([0.1, 0.9]), (len(windows), 1)), **made}
+def making(held=False, **make):
+    """An engine with heads that make waveforms, see :class:`FakeEngine`."""
+    return FakeEngine(length=LENGTH, held=held, **make)
 
 
 def identity(windows):
@@ -92,12 +71,6 @@ class Halves:
         halves[swap] = halves[swap][:, ::-1]
         self.swapped += int(swap.sum())
         return np.fft.ifft(halves, axis=2).astype(np.complex64)
-
-
-def make_tag(offset, key, value):
-    tag = gr.tag_t()
-    tag.offset, tag.key, tag.value, tag.srcid = offset, pmt.intern(key), value, pmt.intern("source")
-    return tag
 
 
 def marks(*offsets):
@@ -141,7 +114,7 @@ class qa_streams(gr_unittest.TestCase):
         samples = noise(40 * LENGTH)
         own = marks(0, 1, 511, 512, 1023, 1024, 20_000, 38_000)
         for hop in (1024, 512, 384, 1000):
-            run = Run(samples, FakeEngine(denoise=identity), own, hop=hop, streams=(DENOISE,))
+            run = Run(samples, making(denoise=identity), own, hop=hop, streams=(DENOISE,))
             windows = (len(samples) - LENGTH) // hop + 1
             for out in run.outs:
                 self.assertEqual(len(out), windows * hop)
@@ -157,7 +130,7 @@ class qa_streams(gr_unittest.TestCase):
     def test_what_the_model_makes_lies_beside_its_input_to_the_sample(self):
         samples = noise(20 * LENGTH)
         for hop in (1024, 512, 384, 1000):
-            run = Run(samples, FakeEngine(denoise=negative), hop=hop, streams=(DENOISE,))
+            run = Run(samples, making(denoise=negative), hop=hop, streams=(DENOISE,))
             self.assertEqual(len(run.outs[0]), len(run.outs[1]))
             np.testing.assert_allclose(run.outs[0] + run.outs[1], 0, rtol=0, atol=1e-6)
 
@@ -166,7 +139,7 @@ class qa_streams(gr_unittest.TestCase):
         gaps = (3000, 3001, 3400, 9_000, 9_000 + LENGTH, 15_000)
         tags = [make_tag(at, "rx_freq", pmt.from_double(at)) for at in (0, *gaps)]
         for hop in (1024, 512, 384):
-            run = Run(samples, FakeEngine(denoise=identity), tags, hop=hop, streams=(DENOISE,))
+            run = Run(samples, making(denoise=identity), tags, hop=hop, streams=(DENOISE,))
             self.assertEqual(run.receiver.gaps(), len(gaps))
             self.assertGreater(len(run.outs[1]), 18 * LENGTH)
             for out in run.outs:
@@ -177,7 +150,7 @@ class qa_streams(gr_unittest.TestCase):
         def first_sample(windows):  # tells where windows begin
             return windows[:, :1, None] + 0 * identity(windows)
 
-        starts = Run(samples, FakeEngine(denoise=first_sample), tags, hop=LENGTH, streams=(DENOISE,)).outs[1]
+        starts = Run(samples, making(denoise=first_sample), tags, hop=LENGTH, streams=(DENOISE,)).outs[1]
         for gap, end in zip(gaps, (*gaps[1:], len(starts))):
             np.testing.assert_allclose(starts[gap : min(gap + LENGTH, end)], samples[gap], rtol=0, atol=1e-6)
 
@@ -185,7 +158,7 @@ class qa_streams(gr_unittest.TestCase):
         samples = noise(10 * LENGTH + 300)
         padded = np.concatenate([samples, np.zeros(2 * LENGTH, np.complex64)])
         for hop in (512, 384):
-            run = Run(padded, FakeEngine(denoise=identity), hop=hop, streams=(DENOISE,))
+            run = Run(padded, making(denoise=identity), hop=hop, streams=(DENOISE,))
             self.assertGreaterEqual(len(run.outs[1]), len(samples))
             self.assert_equal_samples(run.outs[1], padded)
 
@@ -193,7 +166,7 @@ class qa_streams(gr_unittest.TestCase):
         samples = noise(12 * LENGTH)
         samples[4 * LENGTH : 6 * LENGTH] = 0
         samples[8 * LENGTH + 3] = np.inf
-        run = Run(samples, FakeEngine(denoise=negative), streams=(DENOISE,), hop=LENGTH)
+        run = Run(samples, making(denoise=negative), streams=(DENOISE,), hop=LENGTH)
         self.assertEqual(run.counts["windows_gated"], 3)
         expected = -samples
         expected[4 * LENGTH : 6 * LENGTH] = 0
@@ -205,7 +178,7 @@ class qa_streams(gr_unittest.TestCase):
 
     def test_skipped_windows_pass_as_they_came_and_are_marked(self):
         samples = noise(600 * LENGTH)
-        fake = FakeEngine(held=True, denoise=negative)
+        fake = making(held=True, denoise=negative)
 
         def meanwhile():
             fake.entered.wait(PATIENCE_S)
@@ -238,7 +211,7 @@ class qa_streams(gr_unittest.TestCase):
         def broken(windows):
             raise RuntimeError("out of order")
 
-        run = Run(samples, FakeEngine(denoise=broken), policy="realtime", hop=512, streams=(DENOISE,))
+        run = Run(samples, making(denoise=broken), policy="realtime", hop=512, streams=(DENOISE,))
         self.assertIsInstance(run.receiver.error(), RuntimeError)
         self.assert_equal_samples(run.outs[1], samples)
         self.assertEqual(run.states(1), [(0, "skipped")])
@@ -248,7 +221,7 @@ class qa_streams(gr_unittest.TestCase):
         mixture = sources[0] + sources[1]
         for hop in (512, 384, 768):
             halves = Halves(hop)
-            run = Run(mixture, FakeEngine(separation=halves), marks(5000), hop=hop, streams=(SEPARATION,))
+            run = Run(mixture, making(separation=halves), marks(5000), hop=hop, streams=(SEPARATION,))
             self.assertGreater(halves.swapped, 10)
             self.assertEqual([len(out) for out in run.outs], [len(run.outs[0])] * 3)
             self.assert_equal_samples(run.outs[1] + run.outs[2], mixture)
@@ -265,7 +238,7 @@ class qa_streams(gr_unittest.TestCase):
     def test_windows_without_a_separation_give_the_mixture_first_and_then_silence(self):
         mixture = noise(20 * LENGTH)
         mixture[10 * LENGTH + 5] = np.nan
-        run = Run(mixture, FakeEngine(separation=lambda windows: np.stack([0.25 * windows, 0.75 * windows], axis=1)),
+        run = Run(mixture, making(separation=lambda windows: np.stack([0.25 * windows, 0.75 * windows], axis=1)),
                   hop=512, streams=(SEPARATION,))
         passed = slice(10 * LENGTH, 10 * LENGTH + 512)  # no window that holds these is separated
         np.testing.assert_allclose(run.outs[1][passed], mixture[passed], atol=1e-6)
@@ -275,7 +248,7 @@ class qa_streams(gr_unittest.TestCase):
 
     def test_several_heads_give_their_streams_in_the_order_asked_for(self):
         samples = noise(10 * LENGTH)
-        fake = FakeEngine(denoise=negative, separation=lambda windows: np.stack([2 * windows, 3 * windows], axis=1))
+        fake = making(denoise=negative, separation=lambda windows: np.stack([2 * windows, 3 * windows], axis=1))
         for streams, factors in (((DENOISE, SEPARATION), (1, -1, 2, 3)), ((SEPARATION, DENOISE), (1, 2, 3, -1))):
             run = Run(samples, fake, hop=512, streams=streams)
             self.assertEqual(run.receiver.stream_ports, 3)
@@ -284,13 +257,13 @@ class qa_streams(gr_unittest.TestCase):
 
     def test_the_hop_is_half_a_window_where_streams_are_wanted_unless_told_otherwise(self):
         samples = noise(10 * LENGTH)
-        run = Run(samples, FakeEngine(denoise=identity), streams=(DENOISE,))
+        run = Run(samples, making(denoise=identity), streams=(DENOISE,))
         self.assertEqual(run.counts["windows_seen"], 19)
-        self.assertEqual(Run(samples, FakeEngine(denoise=identity)).counts["windows_seen"], 10)
+        self.assertEqual(Run(samples, making(denoise=identity)).counts["windows_seen"], 10)
 
     def test_behind_a_tuner_the_streams_lie_beside_what_was_tuned(self):
         samples = noise(80 * LENGTH)
-        run = Run(samples, FakeEngine(denoise=negative), sample_rate=1e6, offset=1e5, bandwidth=5e4, streams=(DENOISE,))
+        run = Run(samples, making(denoise=negative), sample_rate=1e6, offset=1e5, bandwidth=5e4, streams=(DENOISE,))
         self.assertEqual(run.receiver.decimation, 7)
         self.assertGreater(len(run.outs[1]), 10 * LENGTH)
         np.testing.assert_allclose(run.outs[0] + run.outs[1], 0, atol=1e-6)
@@ -303,14 +276,14 @@ class qa_streams(gr_unittest.TestCase):
         ):
             for block in (lambda **options: inference(length=LENGTH, **options), receiver):
                 with self.assertRaises(EMindError) as caught:
-                    block(engine=FakeEngine(**make), streams=streams)
+                    block(engine=making(**make), streams=streams)
                 message = str(caught.exception)
                 self.assertIn(said, message)
                 self.assertIn(repr(streams[0]), message)
                 self.assertNotIn("\n", message)
 
     def test_streams_that_cannot_work_are_refused_in_one_line(self):
-        fake = FakeEngine(denoise=identity, separation=Halves(1))
+        fake = making(denoise=identity, separation=Halves(1))
         for options in ({"streams": (DENOISE, DENOISE)}, {"streams": (SEPARATION,), "hop": LENGTH}):
             with self.assertRaises(UsageError) as caught:
                 receiver(engine=fake, **options)
@@ -318,8 +291,8 @@ class qa_streams(gr_unittest.TestCase):
 
     def test_new_weights_without_the_head_leave_the_old_ones_running(self):
         samples = noise(100 * LENGTH)
-        for new, said in ((FakeEngine(), "no stream 'denoise'"), (FakeEngine(denoise=negative), None)):
-            old = FakeEngine(held=True, denoise=identity)
+        for new, said in ((making(), "no stream 'denoise'"), (making(denoise=negative), None)):
+            old = making(held=True, denoise=identity)
             block = receiver(engine=old, policy="lossless", hop=512, batch=4, streams=(DENOISE,))
             tb = gr.top_block()
             tb.connect(blocks.vector_source_c(samples.tolist()), block)
@@ -345,7 +318,7 @@ class qa_streams(gr_unittest.TestCase):
     def test_a_start_after_a_stop_begins_anew(self):
         samples = noise(10 * LENGTH)
         samples[8 * LENGTH :] = 0
-        block = receiver(engine=FakeEngine(denoise=negative), policy="lossless", hop=LENGTH, streams=(DENOISE,))
+        block = receiver(engine=making(denoise=negative), policy="lossless", hop=LENGTH, streams=(DENOISE,))
         source, sinks = blocks.vector_source_c(samples.tolist()), [blocks.vector_sink_c() for _ in range(2)]
         tb = gr.top_block()
         tb.connect(source, block)

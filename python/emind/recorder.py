@@ -23,9 +23,9 @@ from .contract.errors import EMindError, UsageError
 from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
-from .dsp.trigger import EnergyTrigger, History, Selection
 from .guarded import Guarded
 from .recorder_pmt import Wanted, labels_of, switch_of
+from .recorder_trigger import AroundEvents
 from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
@@ -196,7 +196,7 @@ class recorder(Guarded, gr.sync_block):
         counts = thread.statistics() if thread is not None else self._last
         if counts is None:
             counts = {**dict.fromkeys(STATISTICS_KEYS, 0), "error": ""}
-        return {**counts, "recording": self._recording, "events": self._events}
+        return {**counts, "recording": self._recording, "events": self._around.events if self._trigger != NONE else 0}
 
     def files(self) -> list[str]:
         """The finished files, in order; of SigMF the metadata file."""
@@ -212,7 +212,7 @@ class recorder(Guarded, gr.sync_block):
         for text in self._files.recover():
             self.logger.warn(text)
         self._thread = RecorderThread(self._files, self._length, self._capacity, self._labels,
-                                      measure=_measure(RowMeasure()) if self._measures else None,
+                                      measure=RowMeasure().next_rows if self._measures else None,
                                       short_rows=self._short_rows)
         stretch = self._stretch(self._continuity.state) if self._sample_rate or self._center_freq else None
         self._thread.mark(0, Mark(stretch=stretch, known={"dataset_name": self._files.base.name}))
@@ -238,14 +238,11 @@ class recorder(Guarded, gr.sync_block):
         self._last: dict | None = None
         self._paused = False  # what came last was not wanted
         self._anchor: Anchor | None = None  # of windows
-        self._events = 0
         self._told: deque[tuple[int, int]] = deque(maxlen=_MOST_EVENTS)  # detections by message
         if self._trigger != NONE:
-            self._history = History(self._before)
-            self._selection = Selection(self._before, self._after, self._length)
-            self._energy = EnergyTrigger(self._trigger_db, self._length // 4) if self._trigger == ENERGY else None
-            self._marks: deque[tuple[int, Mark]] = deque()  # of samples that may yet be written
-            self._states: deque[StreamState] = deque([self._continuity.state])
+            energy_db = self._trigger_db if self._trigger == ENERGY else None
+            self._around = AroundEvents(self._before, self._after, self._length, energy_db, self._continuity.state,
+                                        self._labels, self._stretch_at)
 
     def work(self, input_items: list, output_items: list) -> int:
         items = input_items[0]
@@ -298,7 +295,7 @@ class recorder(Guarded, gr.sync_block):
                 readings.setdefault(item, {}).update(reading)
             elif item < taken:
                 if self._trigger == DETECTION and (event := self._wanted.in_tag(tag)):
-                    self._selection.event(*event)
+                    self._around.event(*event)
                 labels = labels_of(tag) if self._from_tags else None
                 if labels:
                     marks.append((item, Mark(span=(self._length if self._windows else labels[0], labels[1]))))
@@ -307,7 +304,7 @@ class recorder(Guarded, gr.sync_block):
             if state is not None:
                 marks.append((item, Mark(stretch=self._stretch(state), gap=state.gap)))
                 if self._trigger != NONE:
-                    self._states.append(state)
+                    self._around.state(state)
         return sorted(marks, key=lambda one: one[0])
 
     def _pass_over(self, items: np.ndarray, thread: RecorderThread) -> None:
@@ -340,60 +337,11 @@ class recorder(Guarded, gr.sync_block):
             if not len(items):
                 return 0
         first = self.nitems_read(0)
-        end = first + len(items)
-        self._marks.extend((first + item, mark) for item, mark in self._marks_of(len(items), len(items)))
-        if self._energy is not None:
-            for event in self._energy.events(items):
-                self._selection.event(*event)
+        marks = [(first + item, mark) for item, mark in self._marks_of(len(items), len(items))]
         while self._told:
-            self._selection.event(*self._told.popleft())
-        if not self._recording:
-            self._selection.close()
-        written = 0
-        oldest = self._history.oldest
-        for start, stop, fresh in self._selection.take(oldest, end):
-            written += self._write_stretch(start, stop, fresh, items, thread)
-        thread.skip(len(items) - written)
-        self._history.push(items)
-        self._forget(self._history.oldest)
+            self._around.event(*self._told.popleft())
+        self._around.take(items, first, marks, self._labels, self._recording, thread, self._files)
         return len(items)
-
-    def _write_stretch(self, start: int, stop: int, fresh: bool, items: np.ndarray, thread: RecorderThread) -> int:
-        """Hand over samples ``start`` to ``stop``, the first of which may lie in the history. How many they are."""
-        if fresh:
-            self._events += 1
-            state = next((one for one in reversed(self._states) if one.sample <= start), self._states[0])
-            known = {"dataset_name": self._files.base.name,
-                     "transmission_id": f"{self._files.base.name}-{self._files.started:%Y%m%dT%H%M%SZ}-{self._events}"}
-            thread.mark(thread.position, Mark(labels=self._labels, stretch=self._stretch_at(state, start), known=known))
-            self._new_labels = None
-            for sample, mark in self._marks:  # labels that began earlier
-                if mark.span is not None and sample < start < sample + mark.span[0]:
-                    thread.mark(thread.position, Mark(span=(sample + mark.span[0] - start, mark.span[1])))
-        elif self._new_labels is not None:
-            thread.mark(thread.position, Mark(labels=self._new_labels))
-            self._new_labels = None
-        room = min(thread.room(), stop - start)
-        origin = thread.position - start
-        for sample, mark in self._marks:
-            if start <= sample < stop and not (fresh and sample == start and mark.span is None):
-                thread.mark(origin + min(sample, start + room), mark)
-        middle = self._history.end  # the first sample that is not in the history
-        upto = start + room
-        if start < middle:
-            thread.put(self._history.read(start, min(upto, middle)))
-        if upto > middle:
-            thread.put(items[max(start, middle) - middle : upto - middle])
-        if room < stop - start:
-            thread.drop(stop - start - room)
-        return stop - start
-
-    def _forget(self, oldest: int) -> None:
-        """Marks and states that no sample to come can need."""
-        while self._marks and self._marks[0][0] + (self._marks[0][1].span or (1,))[0] <= oldest:
-            self._marks.popleft()
-        while len(self._states) > 1 and self._states[1].sample <= oldest:
-            self._states.popleft()
 
     def _window_mark(self, tag: gr.tag_t, taken: bool) -> Mark | None:
         try:
@@ -449,18 +397,6 @@ class recorder(Guarded, gr.sync_block):
     def _publish_statistics(self) -> None:
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
-
-
-def _measure(row_measure: RowMeasure):
-    """For the recorder's thread."""
-
-    def labels(rows: np.ndarray | None, rate: float | None) -> dict[str, list]:
-        if rows is None:
-            row_measure.restart()
-            return {}
-        return row_measure.labels(rows, rate)
-
-    return labels
 
 
 def _checked(labels: dict) -> dict[str, Any]:

@@ -216,15 +216,48 @@ def check_grc() -> Item:
 
 
 def check_torch() -> list[Item]:
-    """torch itself, and the back ends that run on it."""
-    answer = ask("import torch; c = torch.cpu; print(torch.__version__); print("
-                 "c._is_avx512_bf16_supported() or c._is_amx_tile_supported())")
+    """torch, OpenVINO, and what the back end `auto` comes to."""
+    answer = ask("import torch; c = torch.cpu; print(torch.__version__, "
+                 "c._is_avx512_bf16_supported() or c._is_amx_tile_supported(), torch.cuda.is_available())")
     if not answer.ok:
         return [Item("torch", FAULT, answer.text, SET_UP),
                 Item("back ends", FAULT, "none: no weights can be run", "mend torch, see above")]
-    number, has_bfloat16 = answer.text.split()
-    fast = "bfloat16, which this processor multiplies by itself" if has_bfloat16 == "True" else "float32"
-    return [Item("torch", OK, number), Item("back ends", OK, f"torch in {fast}")]
+    number, *told = answer.text.split()
+    half, cuda = (word == "True" for word in told)
+    openvino = check_openvino()
+    library = "openvino" if openvino.state == OK else "torch"
+    auto = "torch on the graphics device" if cuda else f"{library} in {'bfloat16' if half else 'float32'}"
+    why = "" if cuda else ", which this processor multiplies by itself" if half else ""
+    if openvino.state == FAULT and not cuda:
+        ends = Item("back ends", FAULT, "auto comes to openvino, which cannot be imported",
+                    "mend OpenVINO, see above, or give --backend torch")
+    else:
+        ends = Item("back ends", OK, f"auto comes to {auto}{why}")
+    return [Item("torch", OK, number), openvino, ends]
+
+
+def check_openvino() -> Item:
+    """The library that `auto` takes on processors. Its import would report to its maker: that is kept from it."""
+    install = f"{shlex.quote(sys.executable)} -m pip install 'gr-emind[openvino]'"
+    answer = ask("import sys; sys.modules['openvino_telemetry'] = None; import openvino; "
+                 "print(openvino.__version__.split('-')[0])")
+    if answer.ok:
+        return Item("OpenVINO", OK, f"{answer.text}; {kept_graphs(cache_folder())}")
+    if "No module named 'openvino'" in answer.text:
+        return Item("OpenVINO", NOTE, "not installed: torch, which is slower, infers on processors", install)
+    return Item("OpenVINO", FAULT, f"it cannot be imported: {answer.text}", install + " --force-reinstall")
+
+
+def cache_folder() -> Path:
+    """Where the back end keeps compiled graphs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gr-emind"
+
+
+def kept_graphs(folder: Path) -> str:
+    sizes = [file.stat().st_size for file in folder.glob("*.blob")]
+    held = f"compiled graphs in {folder} ({len(sizes)}, {sum(sizes) / 1e6:.0f} MB)"
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return held if os.access(there, os.W_OK) else f"{held}, where nothing can be written: each start compiles"
 
 
 def check_packages() -> Item:

@@ -54,6 +54,7 @@ class live_flowgraph(recording_flowgraph):
                 self.recorders.append(kept)
             letters = mailbox(answering.decimation, number if len(outputs) > 1 else None)
             self.msg_connect(answering, tags.PORT_DETECTIONS, letters, tags.PORT_DETECTIONS)
+            answering.inference.watch_detections(letters)  # else no more than so many a second are sent
             self.mailboxes.append(letters)
 
 

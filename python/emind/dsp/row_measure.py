@@ -52,6 +52,13 @@ class RowMeasure:
             "band_width": [band if ok and snr >= CLEAR_DB else None for snr, ok in zip(snrs, known, strict=True)],
         }
 
+    def next_rows(self, rows: np.ndarray | None, rate: float | None) -> dict[str, list[float | None]]:
+        """As :meth:`labels`; None where those to come have another rate or frequency: nothing is said."""
+        if rows is None:
+            self.restart()
+            return {}
+        return self.labels(rows, rate)
+
     def _spectra(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Averaged spectra (k, SEGMENT) of up to SPECTRA rows, and which rows; their mean is the row's power."""
         count, length = rows.shape
