@@ -13,5 +13,5 @@ def need_application(what: str, instead: str) -> None:
     except ImportError as fault:
         raise EMindError(f"{what} needs PyQt5 ({fault}): install python3-pyqt5, or use `{instead}`") from None
     if QtWidgets.QApplication.instance() is None:
-        raise EMindError(f"{what} needs a running Qt application: in GNU Radio Companion set Generate Options to QT GUI; "
-                         f"without a screen use `{instead}`")
+        raise EMindError(f"{what} needs a running Qt application: in GNU Radio Companion set Generate Options to QT "
+                         f"GUI; without a screen use `{instead}`")
