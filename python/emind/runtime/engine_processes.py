@@ -82,7 +82,7 @@ class ProcessEngine:
         self._locks = [threading.Lock() for _ in range(processes)]  # one batch at a time each
         self._cores = [{cores[place % len(cores)]} if cores else None for place in range(processes)]
         self._streams = [_Stream(self._order, own) for own in self._cores]
-        self._finalizer = weakref.finalize(self, _end, self._streams)
+        self._finalizer = weakref.finalize(self, _forgotten, self._streams)
         try:
             reports = [stream.report() for stream in self._streams]
         except BaseException:
@@ -133,7 +133,8 @@ class ProcessEngine:
     def close(self) -> None:
         """End the processes. An engine that is closed infers no more."""
         self._closed = True
-        self._finalizer()
+        if self._finalizer.detach() is not None:
+            _end(self._streams)
 
     def _stream(self, place: int) -> _Stream:
         """The one in this place, another where it has failed."""
@@ -255,6 +256,19 @@ def _memory_file():
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("emind"), "r+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)
+
+
+def _forgotten(streams: list[_Stream]) -> None:
+    """End the processes of an engine that nobody has any more, such as one that other weights took over from.
+
+    That may come to pass in a block's thread, which is not to wait for them.
+    """
+    for stream in streams:
+        stream._connection.close()
+    try:
+        threading.Thread(target=_end, args=(streams,), name="emind-end", daemon=True).start()
+    except RuntimeError:  # the interpreter ends
+        _end(streams)
 
 
 def _end(streams: list[_Stream]) -> None:
