@@ -12,12 +12,15 @@ torch = pytest.importorskip("torch")
 
 from emind.contract.errors import EMindError  # noqa: E402
 from emind.contract.schema import Signal  # noqa: E402
-from emind.contract.window import PROTOTYPES, HeadSpec  # noqa: E402
+from emind.contract.window import PROTOTYPES, HeadSpec, WindowSpec  # noqa: E402
+from emind.dsp.normalise import NORMALISE  # noqa: E402
 from emind.dsp.views import OFFSET, views  # noqa: E402
 from emind.models.checkpoint import load_weights, save_weights  # noqa: E402
-from emind.models.prototypes import Enrolled, reference_head, with_windows  # noqa: E402
+from emind.models.emind import EncoderConfig  # noqa: E402
+from emind.models.heads import MultiHead  # noqa: E402
+from emind.models.prototypes import Enrolled, main_components, reference_head, with_windows  # noqa: E402
 from emind.runtime.engine import load_engine  # noqa: E402
-from emind.runtime.enrolling import base_name, features_of, features_of_views  # noqa: E402
+from emind.runtime.enrolling import base_name, enrol, features_of, features_of_views, spectral_of  # noqa: E402
 from emind.storage.parquet import Writer  # noqa: E402
 
 LENGTH = 1024
@@ -210,6 +213,34 @@ def test_a_class_enrolled_before_there_were_views_answers_as_it_did(weights, tmp
     assert np.mean(rows["modulation"].argmax(axis=1) == heads["modulation"].labels.index("sweep")) >= 0.8
 
 
+@pytest.mark.parametrize("backend", ["torch-float32", "openvino-float32"])
+def test_a_head_that_sees_spectral_components_is_answered_as_the_model_answers_it(backend, tmp_path):
+    if backend.startswith("openvino"):
+        pytest.importorskip("openvino")
+    torch.manual_seed(2)
+    heads = {"modulation": HeadSpec("modulation", "classification", ("a", "b", "c"))}
+    model = MultiHead(EncoderConfig(width=32, depth=1, heads=1, patch=16, channels="iq", spectral=True), heads).eval()
+    window, header = WindowSpec(patch=16), {"figures": {}, "training": {}, "calibration": {"modulation": {}}}
+    windows, kind = known(400, 3)
+    rates = np.full(400, 1e6)
+    component_XY = main_components(spectral_of(window, windows), 8)
+    features = features_of(model, window, header, windows, rates, "torch-float32", component_XY)
+    made = reference_head(32, features, torch.from_numpy(kind), 200, 2, component_XY=component_XY).eval()
+    spec = HeadSpec(base_name("modulation"), PROTOTYPES, (), centres=len(made.known_OF), extends="modulation",
+                    references=200, components=8)
+    model.specs[spec.name], model.heads[spec.name] = spec, made
+    enrol(model, window, header, "sweep", chirps(8, 20), rates[:8], backend="torch-float32")
+    path = tmp_path / "spectral.safetensors"
+    save_weights(path, model, window, header["calibration"], header["training"], header["figures"])
+    probe = np.concatenate([chirps(10, 40), known(10, 41)[0]])
+    rows = answers(path, probe, backend)[1]["modulation"]
+    with torch.no_grad():
+        iq_BL2 = torch.from_numpy(NORMALISE[window.normalisation](probe))
+        logit_B = load_weights(path)[0](iq_BL2, torch.full((20,), 1e6))[spec.name][:, 0]
+    assert np.allclose(rows[:, 3], np.where(logit_B > 0, torch.sigmoid(logit_B), 0.0), atol=0.02)
+    assert np.mean(rows[:10, 3] > 0.5) >= 0.8 and np.mean(rows[10:, 3] > 0.5) <= 0.1
+
+
 def test_views_keep_the_signal_and_change_what_must_not_count():
     windows = chirps(20, 8)
     seen = views(windows, 4, seed=1)
@@ -263,8 +294,6 @@ def test_weights_without_a_reference_say_how_to_get_one(emind, small_weights, re
 
 
 def test_names_that_are_refused_are_refused_before_anything_is_computed(weights):
-    from emind.runtime.enrolling import enrol
-
     model, window, header = load_weights(weights)
     with pytest.raises(EMindError, match="that label already"):
         enrol(model, window, header, "noise", np.zeros((3, 7), np.complex64), np.zeros(3))

@@ -58,12 +58,15 @@ def run(args: argparse.Namespace) -> int:
             examples = enrolment.recorded(args.recordings, window.length, args.windows)
         else:
             examples = enrolment.drawn(name, args.windows, window.length, SEED, args.label, args.ways)
-        feature_NF = features_of(model, window, header, examples.windows, examples.rate)
+        feature_NF = features_of(model, window, header, examples.windows, examples.rate,
+                                 component_XY=reference.component_XY)
         # Known signals as a receiver hears them that is set to the enrolled class's rate.
-        old_NF = features_of(model, window, header, iq, np.resize(examples.rate, len(iq)))
+        old_NF = features_of(model, window, header, iq, np.resize(examples.rate, len(iq)),
+                             component_XY=reference.component_XY)
         found = enrolment.measured(
             reference, feature_NF, lambda place, drawn=examples: features_of_views(
-                model, window, header, drawn.windows[place], drawn.rate[place]), examples, old_NF, plan)
+                model, window, header, drawn.windows[place], drawn.rate[place],
+                component_XY=reference.component_XY), examples, old_NF, plan)
         found["left_out"] = None if name is None else name not in trained_on(header)
         results.append(found)
         if not args.json:

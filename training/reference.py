@@ -23,6 +23,8 @@ SEED = 0x0EF
 KINDS_SEED = 0x0EE
 BATCH = 128
 PER_CLASS = 6  # centres
+COMPONENTS = 64  # of spectral features
+OF_COMPONENTS = 4000  # windows that they are found on
 TOLD_TWICE = 512  # windows whose features are made at another rate as well
 
 
@@ -64,24 +66,32 @@ def with_reference(
     """Give the model a head of prototypes without enrolled classes, in place of those that it has."""
     import torch
     from emind.contract.window import PROTOTYPES, HeadSpec
-    from emind.models.prototypes import inside, reference_head
-    from emind.runtime.enrolling import base_name, features_of
+    from emind.models.prototypes import inside, main_components, reference_head
+    from emind.runtime.enrolling import base_name, features_of, spectral_of
 
     for name in [name for name, spec in model.specs.items() if spec.kind == PROTOTYPES]:
         del model.heads[name], model.specs[name]
     header["figures"].pop("enrolled", None)
-    iq, rate, label = air_windows(SEED, windows, window)
-    features_NF = features_of(model, window, header, iq, rate)
-    again = slice(0, min(windows - kept, TOLD_TWICE))
-    told = np.random.default_rng(SEED).permutation(rate[again])
-    shift_MF = features_of(model, window, header, iq[again], told) - features_NF[again]
     kind_iq, kind_rate, kind = drawn_kinds.windows_of_kinds(
         KINDS_SEED, kinds, window.length, (window.rate_min_hz, window.rate_max_hz))
-    inside_KF = inside(features_of(model, window, header, kind_iq, kind_rate), torch.from_numpy(kind))
+    component_XY = None
+    if model.encoder.spectral_tokens is not None:
+        component_XY = main_components(spectral_of(window, kind_iq[:: max(1, len(kind_iq) // OF_COMPONENTS)]), COMPONENTS)
+
+    def seen(iq: np.ndarray, rate: np.ndarray) -> torch.Tensor:
+        return features_of(model, window, header, iq, rate, component_XY=component_XY)
+
+    iq, rate, label = air_windows(SEED, windows, window)
+    features_NF = seen(iq, rate)
+    again = slice(0, min(windows - kept, TOLD_TWICE))
+    told = np.random.default_rng(SEED).permutation(rate[again])
+    shift_MF = seen(iq[again], told) - features_NF[again]
+    inside_KF = inside(seen(kind_iq, kind_rate), torch.from_numpy(kind))
     known = list(CLASSES)
     made = reference_head(model.encoder.config.width, features_NF, torch.from_numpy(label), kept, PER_CLASS, shift_MF,
-                          inside_KF)
-    spec = HeadSpec(base_name(head), PROTOTYPES, (), centres=len(made.known_OF), extends=head, references=kept)
+                          inside_KF, component_XY)
+    spec = HeadSpec(base_name(head), PROTOTYPES, (), centres=len(made.known_OF), extends=head, references=kept,
+                    components=made.component_XY.shape[1])
     model.specs[spec.name], model.heads[spec.name] = spec, made.eval()
     header["training"]["reference"] = {"set": "Air", "seed": SEED, "windows": windows, "kept": kept, "classes": known,
                                        "kinds": {"seed": KINDS_SEED, "windows": len(kind)}}

@@ -135,7 +135,7 @@ class HeadSpec:
                         the features and corrects them; without, it is the paper's, which sees features only
     ``prototypes``      a logit for each of ``labels``, which are enrolled classes of the head ``extends``, perhaps none:
                         from ``windows`` enrolled windows with ``views`` of them, ``centres`` points and ``references`` windows
-                        of known classes
+                        of known classes; it sees ``components`` of the spectral features besides the pooled ones
 
     ``linear``: a classification or regression of one linear layer, as a probe of a frozen encoder has it.
     """
@@ -152,6 +152,7 @@ class HeadSpec:
     windows: int = 0
     references: int = 0
     views: int = 0
+    components: int = 0
 
     def __post_init__(self) -> None:
         fault = {
@@ -172,7 +173,7 @@ class HeadSpec:
         """As in a weights file: what a kind has no use for is left out."""
         fields = asdict(self)
         optional = ("parameters", "sources", "skip", "centres", "linear", "extends", "windows", "references",
-                    "views")
+                    "views", "components")
         return {key: value for key, value in fields.items() if key not in optional or value}
 
     @classmethod

@@ -266,7 +266,8 @@ HEADS: dict[str, Callable[[EncoderConfig, HeadSpec], nn.Module]] = {
     "regression": lambda config, spec: (
         _linear(config, spec) or RegressionHead(config.width, len(spec.labels), len(spec.parameters))),
     "prototypes": lambda config, spec: PrototypeHead(
-        config.width, len(spec.labels), spec.centres, spec.windows, spec.references, spec.views),
+        config.width, len(spec.labels), spec.centres, spec.windows, spec.references, spec.views,
+        spec.components),
     "reconstruction": lambda config, spec: ReconstructionHead(config.width, config.patch, spec.sources, spec.skip),
 }
 

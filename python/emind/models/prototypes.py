@@ -11,10 +11,12 @@ of them at all, by how much nearer it lies to that class than to the nearest cen
 must be is set on reference windows of the known classes, which the file carries: a share of them, and no more, is
 answered otherwise than before.
 
+Where the encoder has spectral tokens, what they are made of is seen besides the pooled features: its main components.
+
 Shapes, by letter:
-    B  windows in a batch         F  pooled features           C  enrolled classes
+    B  windows in a batch         F  features, 2 D + Y         C  enrolled classes
     O  centres of known classes   N  reference windows         W  enrolled windows of all classes
-    V  views of all of these
+    V  views of all of these      X  spectral features         Y  their components
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .emind import PIECE, SPECTRUM, SpectralTokens, spectral_features
+
+SPECTRAL = SpectralTokens.COUNT * PIECE
 ADAPTED = 0.8  # share of the enrolled windows' scatter in the covariance
 SEEN = 0.15  # share of the scatter of their views; without views it is that of the windows
 CHANGED = 0.002  # of the reference windows get another answer; below the 0.5 % promised: they are a sample
@@ -37,12 +42,15 @@ NEVER = float("-inf")
 
 
 class PrototypeHead(nn.Module):
-    """Pooled features (B, F) to (B, C): in the column of the nearest enrolled class a logit, above zero where the
-    window is of that class; minus infinity in the others."""
+    """Pooled features (B, 2 D), and spectral ones where it has components of these, to (B, C): in the column of the
+    nearest enrolled class a logit, above zero where the window is of that class; minus infinity in the others."""
 
-    def __init__(self, width: int, classes: int, centres: int, windows: int, references: int, views: int = 0) -> None:
+    def __init__(self, width: int, classes: int, centres: int, windows: int, references: int, views: int = 0,
+                 components: int = 0) -> None:
         super().__init__()
-        size = 2 * width
+        self.width, size = width, 2 * width + components
+        self.register_buffer("component_XY", torch.zeros(SPECTRAL, components, dtype=torch.float16),
+                             persistent=components > 0)
         self.register_buffer("mean_F", torch.zeros(size))
         self.register_buffer("whitening_FF", torch.eye(size))
         self.register_buffer("known_OF", torch.zeros(centres, size))  # whitened, as all that follows
@@ -62,18 +70,22 @@ class PrototypeHead(nn.Module):
         self.register_buffer("centre_CF", torch.zeros(classes, size))
         self.register_buffer("centre_known_OF", torch.zeros(centres, size))
 
-    def forward(self, pooled_BF: Tensor) -> Tensor:
-        return self.of_whitened(self.whitened(pooled_BF))
+    def forward(self, pooled_B2D: Tensor, spectral_BSP: Tensor | None = None) -> Tensor:
+        return self.of_whitened(self.whitened(joined(pooled_B2D, spectral_BSP, self.component_XY)))
 
     def of_whitened(self, whitened_BF: Tensor) -> Tensor:
         """The same of features that are whitened already."""
         return self._logits(whitened_BF @ self.adapted_FF)
 
     def answer(self, features) -> Tensor:
-        return self(features.pooled_BF)
+        spectral_BSP = None
+        if self.component_XY.numel():
+            taper = torch.hann_window(SPECTRUM, periodic=True, device=features.iq_BL2.device)
+            spectral_BSP = spectral_features(features.iq_BL2, taper)
+        return self(features.pooled_BF, spectral_BSP)
 
-    def whitened(self, pooled_BF: Tensor) -> Tensor:
-        return (pooled_BF.float() - self.mean_F) @ self.whitening_FF
+    def whitened(self, features_BF: Tensor) -> Tensor:
+        return (features_BF.float() - self.mean_F) @ self.whitening_FF
 
     def _logits(self, adapted_BF: Tensor) -> Tensor:
         nearest_B = nearest(adapted_BF, self.centre_CF)
@@ -143,6 +155,19 @@ class PrototypeHead(nn.Module):
         return LeftOut(nearest_W, distance_W, margin_W)
 
 
+def joined(pooled_B2D: Tensor, spectral_BSP: Tensor | None, component_XY: Tensor) -> Tensor:
+    """(B, F): pooled features, and of the spectral ones the components, if there are any."""
+    if spectral_BSP is None or not component_XY.numel():
+        return pooled_B2D
+    return torch.cat([pooled_B2D.float(), spectral_BSP.flatten(1).float() @ component_XY.float()], dim=-1)
+
+
+def main_components(spectral_NX: Tensor, count: int) -> Tensor:
+    """(X, count) float16: directions in which spectral features vary most."""
+    vectors_XX = torch.linalg.eigh(torch.cov(spectral_NX.T))[1]
+    return vectors_XX[:, -count:].half()
+
+
 def _scatter(deviation_WF: Tensor, freedom: int) -> Tensor:
     """(F, F) covariance of deviations with so many degrees of freedom."""
     return deviation_WF.double().T @ deviation_WF.double() / max(1, freedom)
@@ -169,13 +194,13 @@ def nearest(adapted_BF: Tensor, centre_CF: Tensor) -> Tensor:
 @torch.no_grad()
 def reference_head(
     width: int, feature_NF: Tensor, class_N: Tensor, kept: int, per_class: int, shift_MF: Tensor | None = None,
-    inside_KF: Tensor | None = None, seed: int = 0,
+    inside_KF: Tensor | None = None, component_XY: Tensor | None = None, seed: int = 0,
 ) -> PrototypeHead:
     """A head without enrolled classes from features of windows of known classes.
 
     The last ``kept`` windows become its reference, the others give ``per_class`` centres a class. ``inside_KF``:
     how features of windows of one kind differ from their kind's mean, which gives the whitening; without it the known
-    classes do.
+    classes do. ``component_XY``: of the spectral features that are a part of all of these.
     ``shift_MF``: by how much features move where something changes that must not tell classes apart (the sampling rate
     that the encoder is told): an enrolled class has been heard at one rate, at which others will be heard too.
     """
@@ -192,7 +217,10 @@ def reference_head(
     whitened_NF = (fitted_NF - mean_F) @ whitening_FF
     generator = torch.Generator().manual_seed(seed)
     centres = [means_of(whitened_NF[fitted_class_N == k], per_class, generator) for k in names]
-    head = PrototypeHead(width, 0, sum(map(len, centres)), 0, kept)
+    components = 0 if component_XY is None else component_XY.shape[1]
+    head = PrototypeHead(width, 0, sum(map(len, centres)), 0, kept, 0, components)
+    if component_XY is not None:
+        head.component_XY.copy_(component_XY)
     head.mean_F.copy_(mean_F)
     head.whitening_FF.copy_(whitening_FF)
     head.known_OF.copy_(torch.cat(centres))
@@ -240,8 +268,10 @@ def with_windows(head: PrototypeHead, classes: list[Enrolled]) -> PrototypeHead:
     references, size = head.reference_NF.shape
     count, views = (sum(each.numel() // size for each in kind)
                     for kind in ([own.windows for own in classes], [own.views for own in classes]))
-    other = PrototypeHead(size // 2, len(classes), len(head.known_OF), count, references, views).eval()
-    for name in ("mean_F", "whitening_FF", "known_OF", "known_class_O", "reference_NF", "reference_class_N"):
+    other = PrototypeHead(head.width, len(classes), len(head.known_OF), count, references, views,
+                          head.component_XY.shape[1]).eval()
+    for name in ("component_XY", "mean_F", "whitening_FF", "known_OF", "known_class_O", "reference_NF",
+                 "reference_class_N"):
         getattr(other, name).copy_(getattr(head, name))
     if classes:
         number_C = torch.tensor([len(own.windows) for own in classes])

@@ -157,6 +157,14 @@ class NumpyOrdering(Ordering):
         return torch.from_numpy(np.sort(values.numpy(), axis=-1)[..., : -PIECE - 1 : -1].copy())
 
 
+def said(
+    heads: Mapping[str, nn.Module], enrolled: Mapping[str, HeadSpec], pooled_B2D: Tensor, spectral_BSP: Tensor | None
+) -> dict[str, Tensor]:
+    """What heads put out of pooled features; those with enrolled classes see the spectral ones too."""
+    return {name: head(pooled_B2D, spectral_BSP) if name in enrolled else head(pooled_B2D)
+            for name, head in heads.items()}
+
+
 def prepared(model: MultiHead) -> MultiHead:
     """A copy of the model in evaluation mode whose spectral features, on a processor, are quicker to compute."""
     model = copy.deepcopy(model).eval()

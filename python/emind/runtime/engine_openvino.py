@@ -30,7 +30,7 @@ from ..contract.window import HeadSpec, WindowSpec
 from ..models.emind import Encoder, positions, sample_channels
 from ..models.heads import MultiHead, features_of
 from ..models.stems import STEMS
-from .engine_base import Engine, answered, corrections, prepared
+from .engine_base import Engine, answered, corrections, prepared, said
 
 GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
 KEPT_GRAPHS = 16  # in the cache
@@ -112,27 +112,27 @@ class OpenVINOEngine(Engine):
         self._tensor = openvino.Tensor
 
     def _answered(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
-        pooled_B2D, waves = self._pass(iq_BL2, rates_hz)
+        pooled_B2D, spectral_BSP, waves = self._pass(iq_BL2, rates_hz)
         rows = {}
         if self._columns:
             (whole,) = self._run("words", self._compiled_words, [pooled_B2D])
             whole = whole.copy()
             rows = {name: whole[:, columns] for name, columns in self._columns.items()}
         pooled_B2D = torch.from_numpy(pooled_B2D)
-        return rows, {name: self._words[name](pooled_B2D) for name in self._enrolled} | waves
+        return rows, {name: self._words[name](pooled_B2D, spectral_BSP) for name in self._enrolled} | waves
 
     def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, Tensor]:
-        pooled_B2D, waves = self._pass(iq_BL2, rates_hz)
-        pooled_B2D = torch.from_numpy(pooled_B2D)
-        return {name: head(pooled_B2D) for name, head in self._words.items()} | waves
+        pooled_B2D, spectral_BSP, waves = self._pass(iq_BL2, rates_hz)
+        return said(self._words, self._enrolled, torch.from_numpy(pooled_B2D), spectral_BSP) | waves
 
-    def _pass(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """Pooled features (B, 2 D), and the corrections of the heads that make waveforms."""
-        inputs = [iq_BL2, self._rate_tokens(rates_hz)]
+    def _pass(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[np.ndarray, Tensor | None, dict[str, Tensor]]:
+        """Pooled features (B, 2 D), the spectral ones, and the corrections of the heads that make waveforms."""
+        inputs, spectral_BSP = [iq_BL2, self._rate_tokens(rates_hz)], None
         if self._spectral is not None:
-            inputs.append(self._spectral.features(iq_BL2))
+            spectral_BSP = self._spectral.features(iq_BL2)
+            inputs.append(spectral_BSP)
         pooled_B2D, *waves = self._run("pass", self._compiled, [values.numpy() for values in inputs])
-        return pooled_B2D, {name: torch.from_numpy(wave) for name, wave in zip(self._waves, waves)}
+        return pooled_B2D, spectral_BSP, {name: torch.from_numpy(wave) for name, wave in zip(self._waves, waves)}
 
     def _run(self, name: str, compiled, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs of a graph, which are good until this thread runs it again."""

@@ -16,7 +16,7 @@ from ..contract.errors import EMindError
 from ..contract.window import WindowSpec
 from ..models.emind import Ordering
 from ..models.heads import MultiHead, features_of
-from .engine_base import Engine, corrections, prepared
+from .engine_base import Engine, corrections, prepared, said
 
 
 class TorchEngine(Engine):
@@ -44,7 +44,9 @@ class TorchEngine(Engine):
     def _outputs(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> dict[str, Tensor]:
         iq_BL2, rate_B = iq_BL2.to(self._device), torch.from_numpy(rates_hz).to(self._device)
         pooled_BF, *waves = self._pass(self._model.encoder.tokenize(iq_BL2, rate_B), iq_BL2)
-        out = {name: head(pooled_BF) for name, head in self._words.items()} | dict(zip(self._corrections, waves))
+        spectral = self._model.encoder.spectral_tokens
+        spectral_BSP = spectral.features(iq_BL2) if self._enrolled and spectral is not None else None
+        out = said(self._words, self._enrolled, pooled_BF, spectral_BSP) | dict(zip(self._corrections, waves))
         return {name: values.float().cpu() for name, values in out.items()}
 
     def _pass(self, tokens_BTD: Tensor, iq_BL2: Tensor) -> tuple[Tensor, ...]:

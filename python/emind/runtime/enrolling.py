@@ -19,9 +19,11 @@ from ..contract.window import CLASSIFICATION, PROTOTYPES, HeadSpec, WindowSpec
 from ..dsp.normalise import NORMALISE
 from ..dsp.views import views
 from ..models.checkpoint import load_weights, save_weights
+from ..models.emind import SPECTRUM, spectral_features
 from ..models.heads import Features, MultiHead
-from ..models.prototypes import Enrolled, PrototypeHead, nearest, with_windows
+from ..models.prototypes import Enrolled, PrototypeHead, joined, nearest, with_windows
 from .engine import AUTO, engine_of
+from .engine_base import NumpyOrdering
 from .weights import resolve
 
 REFERENCE = "reference"  # entry in the header's "training"
@@ -81,23 +83,35 @@ class _Pass(nn.Module):
 
 
 def features_of(
-    model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, backend: str = AUTO
+    model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, backend: str = AUTO,
+    component_XY: Tensor | None = None,
 ) -> Tensor:
-    """Pooled features (N, F) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown, as the
-    back end that answers has them."""
+    """Pooled features (N, 2 D) of raw windows (N, L) complex64 at these rates in Hz, NaN where unknown, as the
+    back end that answers has them; with ``component_XY`` what a head of prototypes sees, (N, F)."""
     bare = MultiHead(model.encoder.config, {}).eval()
     bare.encoder = model.encoder
     bare.heads["features"], bare.specs["features"] = _Pass(), HeadSpec("features", CLASSIFICATION, ("features",))
     engine = engine_of(bare, window, header, "features", backend, 1)
-    normalise = NORMALISE[window.normalisation]
+    normalise, parts = NORMALISE[window.normalisation], []
     with torch.inference_mode():
-        parts = [
-            engine._outputs(torch.from_numpy(normalise(windows[k : k + _BATCH])),
-                            np.asarray(rates_hz[k : k + _BATCH], np.float32))["features"].cpu().float()
-            for k in range(0, len(windows), _BATCH)
-        ]
+        for k in range(0, len(windows), _BATCH):
+            iq_BL2 = torch.from_numpy(normalise(windows[k : k + _BATCH]))
+            pooled_B2D = engine._outputs(iq_BL2, np.asarray(rates_hz[k : k + _BATCH], np.float32))["features"]
+            spectral_BSP = None if component_XY is None or not component_XY.numel() else _spectral(iq_BL2)
+            parts.append(joined(pooled_B2D.cpu().float(), spectral_BSP, component_XY))
     engine.close()
     return torch.cat(parts)
+
+
+def _spectral(iq_BL2: Tensor) -> Tensor:
+    return spectral_features(iq_BL2, torch.hann_window(SPECTRUM, periodic=True), NumpyOrdering)
+
+
+def spectral_of(window: WindowSpec, windows: np.ndarray) -> Tensor:
+    """Spectral features (N, X) of raw windows."""
+    normalise = NORMALISE[window.normalisation]
+    return torch.cat([_spectral(torch.from_numpy(normalise(windows[k : k + _BATCH]))).flatten(1)
+                      for k in range(0, len(windows), _BATCH)])
 
 
 def enrol(
@@ -109,22 +123,23 @@ def enrol(
     ``windows`` (N, L) complex64 as received. The header's figures get the report. EMindError where the weights carry no
     reference, the name is taken, or the windows are too few.
     """
-    _checked(model, name, len(windows), head)
-    features_NF = features_of(model, window, header, windows, rates_hz, backend)
+    component_XY = _checked(model, name, len(windows), head)[1].component_XY
+    features_NF = features_of(model, window, header, windows, rates_hz, backend, component_XY)
     count = min(VIEWS, ALL_VIEWS // len(windows))
-    seen_NVF = features_of_views(model, window, header, windows, rates_hz, count, backend)
+    seen_NVF = features_of_views(model, window, header, windows, rates_hz, count, backend, component_XY)
     return enrol_features(model, header, name, features_NF, seen_NVF, head)
 
 
 def features_of_views(
     model: MultiHead, window: WindowSpec, header: dict, windows: np.ndarray, rates_hz: np.ndarray, count: int = VIEWS,
-    backend: str = AUTO,
+    backend: str = AUTO, component_XY: Tensor | None = None,
 ) -> Tensor:
-    """Pooled features (N, count, F) of views of windows, as :func:`features_of`."""
+    """Features (N, count, F) of views of windows, as :func:`features_of`."""
     if not count:
-        return torch.zeros(len(windows), 0, 2 * model.encoder.config.width)
-    seen = views(windows, count).reshape(-1, windows.shape[1])
-    return features_of(model, window, header, seen, np.repeat(rates_hz, count), backend).unflatten(0, (-1, count))
+        return torch.zeros(len(windows), 0, 2 * model.encoder.config.width
+                           + (0 if component_XY is None else component_XY.shape[1]))
+    seen, rates_hz = views(windows, count).reshape(-1, windows.shape[1]), np.repeat(rates_hz, count)
+    return features_of(model, window, header, seen, rates_hz, backend, component_XY).unflatten(0, (-1, count))
 
 
 def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSpec, PrototypeHead]:
@@ -151,9 +166,9 @@ def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSp
 def enrol_features(
     model: MultiHead, header: dict, name: str, features_NF: Tensor, seen_NVF: Tensor, head: str = "modulation"
 ) -> Report:
-    """As :func:`enrol`, of pooled features (N, F) of windows and (N, V, F) of views of them."""
+    """As :func:`enrol`, of features (N, F) of windows and (N, V, F) of views of them."""
     spec, old = _checked(model, name, len(features_NF), head)
-    before = _answers(model, head, features_NF)
+    before = _answers(model, head, features_NF[:, : 2 * model.encoder.config.width])
     kept = [] if not spec.labels else _by_class(old)
     new = with_windows(old, [*kept, Enrolled(old.whitened(features_NF), old.whitened(seen_NVF))])
     labels = (*spec.labels, name)
