@@ -22,6 +22,7 @@ import pmt
 from emind.contract import tags
 from emind.contract.errors import EMindError
 from emind.dsp.framing import Anchor, StreamState, anchor_from_fields
+from emind.guarded import Guarded, first_fault
 from emind.inference import inference
 from emind.overlap_add import overlap_add
 from emind.runtime.statistics import Reservoir
@@ -38,7 +39,7 @@ _WINDOW = pmt.intern(tags.WINDOW)
 _DETECTIONS = pmt.intern(tags.PORT_DETECTIONS)
 
 
-class paced_source(gr.sync_block):
+class paced_source(Guarded, gr.sync_block):
     """``count`` samples at ``rate`` a second by the machine's clock, from ``samples`` again and again.
 
     Output: complex stream, with rx_time and rx_rate on the first sample and behind each overflow.
@@ -111,7 +112,7 @@ class paced_source(gr.sync_block):
         self.add_item_tag(0, self.sent, _RX_RATE, pmt.from_double(self.rate))
 
 
-class tag_watch(gr.sync_block):
+class tag_watch(Guarded, gr.sync_block):
     """Takes down when each window's tag came, against the source's clock.
 
     Input: vectors of ``length`` samples with the tags of the inference block. ``tags`` is how many came, ``latency_ms``
@@ -146,7 +147,7 @@ def _place(tag: gr.tag_t) -> tuple[int, bool]:
     return tag.offset, not pmt.eq(tag.key, _WINDOW)
 
 
-class slow_consumer(gr.basic_block):
+class slow_consumer(Guarded, gr.basic_block):
     """Takes detections, ``seconds`` each. ``pending`` is how many wait for it."""
 
     def __init__(self, seconds: float) -> None:
@@ -228,6 +229,9 @@ class paced_chain(gr.top_block):
         finally:
             self.stop()
             ended.wait()
+        fault = first_fault([self.source, self.windowing, self.inference, self.watch, self.joined, self.consumer])
+        if fault is not None:
+            raise fault
         error = self.inference.error()
         if error is not None:
             raise EMindError(f"the engine failed: {type(error).__name__}: {error}")

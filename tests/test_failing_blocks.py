@@ -139,3 +139,19 @@ def test_scan_ends(monkeypatch, small_weights):
     assert scan_worker.scan(settings, outlet, queue.Queue()) == 1
     kind, what = sent[-1]
     assert kind == "error" and what["text"] == "block emind_scan_capture failed: ZeroDivisionError: of a test"
+
+
+@pytest.mark.parametrize("block", ["paced_source", "tag_watch", "slow_consumer"])
+def test_a_bench_ends(monkeypatch, small_weights, block):
+    from emind.contract.errors import EMindError
+    from emind.runtime.engine import load_engine
+    from emind_benchmarks import measuring, pacing
+
+    kind = getattr(pacing, block)
+    method = "_handle" if block == "slow_consumer" else "work"
+    monkeypatch.setattr(kind, method, failing(getattr(kind, method), 1))
+    engine = load_engine(small_weights, "torch-float32")
+    load = pacing.Load(64e3, 0.5, engine.spec.length, "lossless")
+    chain = pacing.paced_chain(engine, load, measuring.noise_windows(engine.spec.length, 4).ravel(), 0.0)
+    with pytest.raises(EMindError, match="failed: ZeroDivisionError: of a test"):
+        chain.run_to_end()

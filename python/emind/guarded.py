@@ -76,7 +76,9 @@ def _kept(method: Callable, restarts: bool) -> Callable:
 
 
 def _keep(block: Guarded, fault: Exception) -> None:
-    block.fault = block.fault or fault
+    if block.fault is not None:  # what follows from the first, perhaps thousands of times
+        return
+    block.fault = fault
     block.logger.error(f"the flowgraph ends: {text_of(fault)}")
 
 
