@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ import torch
 from emind.contract.errors import EMindError, UsageError
 from emind.contract.schema import Signal
 from emind.dsp.cutting import tuned, windows_of, with_signal
-from emind.models.prototypes import Enrolled, PrototypeHead, with_windows
+from emind.models.heads import shrunk_covariance
+from emind.models.prototypes import Enrolled, PrototypeHead, inside, with_windows
 from torch import Tensor
 
 CLEAR_DB = 0.0  # windows above are what the figure is of; windows to enrol are taken from these
 SNR_STEP_DB = 4.0
+PROBED = 40
 LABELS = ("infer_class", "radar_waveform", "modulation", "device_id")
 READ = 1 << 24  # samples of a recording that are looked at
 
@@ -41,6 +44,7 @@ class Examples:
     label: np.ndarray
     snr: np.ndarray
     late: np.ndarray | None = None
+    by: str = ""  # what a class is
 
 
 def fitted(iq: np.ndarray, length: int) -> np.ndarray:
@@ -61,7 +65,7 @@ def drawn(name: str, count: int, length: int, seed: int, column: str | None = No
         name, np.stack([fitted(signal.iq, length) for signal in kept]),
         np.array([signal.sampling_rate or math.nan for signal in kept]),
         np.array([str(getattr(signal, column)) for signal in kept]),
-        np.array([math.nan if signal.snr is None else signal.snr for signal in kept]))
+        np.array([math.nan if signal.snr is None else signal.snr for signal in kept]), by=column)
 
 
 def _column(signals: list[Signal], ways: int, name: str) -> str:
@@ -71,7 +75,7 @@ def _column(signals: list[Signal], ways: int, name: str) -> str:
     raise UsageError(f"{name}: no label has {ways} classes; ask for fewer ways")
 
 
-def recorded(paths: list[Path], length: int, most: int, name: str = "recordings") -> Examples:
+def recorded(paths: list[Path], length: int, most: int) -> Examples:
     """Windows that hold a signal, tuned as `emind classify` does; each recording is a class. Half of them are late.
 
     A recording without a stated rate, or with fewer than ``most`` such windows in all, gives what it has."""
@@ -98,7 +102,8 @@ def recorded(paths: list[Path], length: int, most: int, name: str = "recordings"
         parts.append((windows, np.full(len(windows), math.nan if unknown else rate),
                       np.full(len(windows), title, object), late))
     windows, rate, label, late = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return Examples(name, windows, rate, label.astype(str), np.full(len(windows), math.nan), late)
+    name = commonprefix([path.name for path in paths]).removesuffix(".sigmf-meta") + ("*" if len(paths) > 1 else "")
+    return Examples(name, windows, rate, label.astype(str), np.full(len(windows), math.nan), late, "recording")
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def measured(
     seen_SVF = reference.whitened(seen(shot_S))
     whitened_NF, old_NF = reference.whitened(feature_NF), reference.whitened(old_NF)
     rows = []  # (right among the enrolled, right in the head, snr) of each query
-    of_episode = []  # accuracy among enrolled, in the head, of several, changed
+    of_episode = []  # accuracy among enrolled, in the head, of several, changed, of a probe
     for episode in episodes:
         queries = episode.queries
         head = with_windows(reference, [Enrolled(whitened_NF[own], seen_SVF[np.searchsorted(shot_S, own)])
@@ -171,12 +176,29 @@ def measured(
             right.append((logit_BC.argmax(-1) == k).numpy())
             passed.append((logit_BC[:, k] > 0).numpy())
             rows += zip(right[-1], passed[-1], examples.snr[own], strict=True)
-        n, m = plan.queries, plan.several
+        n, m = plan.queries, min(plan.several, plan.queries)
         votes = [_majority(head.of_whitened(whitened_NF[own[: n // m * m]]), m) == k for k, own in enumerate(queries)]
         changed = (head.of_whitened(old_NF).amax(-1) > 0).float().mean().item()
         of_episode.append((np.mean([r[:n] for r in right]), np.mean([p[:n] for p in passed]),
-                           np.mean(np.concatenate(votes)), changed))
+                           np.mean(np.concatenate(votes)), changed, _probe(whitened_NF, examples, episode, plan)))
     return _figures(examples, names, plan, np.array(of_episode), rows)
+
+
+def _probe(whitened_NF: Tensor, examples: Examples, episode: Episode, plan: Plan) -> float:
+    """Accuracy on the same queries of a linear discriminant that knows all other clear windows of the same classes:
+    what the features resolve. NaN where a class has fewer than ``PROBED`` others."""
+    asked = [own[: plan.queries] for own in episode.queries]
+    clear = ~(examples.snr <= CLEAR_DB)
+    others = [np.setdiff1d(np.flatnonzero((examples.label == examples.label[own[0]]) & clear), own) for own in asked]
+    if min(map(len, others)) < PROBED:
+        return math.nan
+    owner = torch.arange(len(others)).repeat_interleave(torch.tensor([len(own) for own in others]))
+    known_NF = whitened_NF[np.concatenate(others)].double()
+    mean_CF = torch.stack([known_NF[owner == k].mean(0) for k in range(len(others))])
+    weight_FC = torch.linalg.solve(shrunk_covariance(inside(known_NF, owner)), mean_CF.T)
+    score_BC = whitened_NF[np.concatenate(asked)].double() @ weight_FC - (mean_CF.T * weight_FC).sum(0) / 2
+    truth = torch.arange(len(asked)).repeat_interleave(plan.queries)
+    return (score_BC.argmax(-1) == truth).double().mean().item()
 
 
 def _enough(early: np.ndarray, asked: np.ndarray, mine: np.ndarray, plan: Plan, apart: bool) -> bool:
@@ -203,9 +225,11 @@ def _figures(examples: Examples, names: list, plan: Plan, of_episode: np.ndarray
         if inside.any():
             by_snr.append({"snr_db": low + SNR_STEP_DB / 2, "windows": int(inside.sum()),
                            "accuracy": float(right[inside].mean()), "in_the_head": float(passed[inside].mean())})
-    return {"set": examples.name, "classes": [str(name) for name in names], "ways": plan.ways, "shots": plan.shots,
-            "queries": plan.queries, "episodes": plan.episodes, "accuracy": mean(0), "in_the_head": mean(1),
-            "several": plan.several, "accuracy_several": mean(2), "old_changed": mean(3),
+    return {"set": examples.name, "by": examples.by, "classes": [str(name) for name in names],
+            "ways": plan.ways, "shots": plan.shots, "queries": plan.queries, "episodes": plan.episodes,
+            "accuracy": mean(0), "in_the_head": mean(1),
+            "probe": mean(4) if np.isfinite(of_episode[:, 4]).all() else None,
+            "several": min(plan.several, plan.queries), "accuracy_several": mean(2), "old_changed": mean(3),
             "old_changed_worst": float(of_episode[:, 3].max()), "by_snr": by_snr}
 
 

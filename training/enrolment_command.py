@@ -27,6 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--episodes", type=int, default=200)
     p.add_argument("--windows", type=int, default=3000, help="of a set; of a recording (default 3000)")
     p.add_argument("--out", type=Path, help="folder for NAME-enrolment.json and .png")
+    p.add_argument("--write", type=Path, metavar="PAGE", help="put the figures into the table of this page")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.set_defaults(run=run)
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from emind.runtime.enrolling import features_of, features_of_views
     from emind.runtime.weights import resolve
 
-    from . import enrolment
+    from . import enrolment, enrolment_table
     from .cli import code_version
     from .reference import air_windows
 
@@ -76,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / f"{path.stem}-enrolment.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         draw(args.out / f"{path.stem}-enrolment.png", results, path.stem)
+    if args.write:
+        weights = f"{path.stem} {header['training'].get('code', '')}".rstrip()
+        enrolment_table.write(args.write, [enrolment_table.row(found, weights) for found in results])
     if args.json:
         print(json.dumps(figures))
     return 0
@@ -91,11 +95,13 @@ def lines(found: dict) -> list[str]:
         spread = figure["interval_95"]
         return f"{figure['mean']:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
 
-    out = [f"{found['set']}: {found['ways']}-way {found['shots']}-shot of {len(found['classes'])} classes, "
-           f"{found['episodes']} episodes" + ("" if found["left_out"] in (True, None) else "; SEEN IN TRAINING"),
+    out = [f"{found['set']} by {found['by']}: {found['ways']}-way {found['shots']}-shot of {len(found['classes'])} "
+           f"classes, {found['episodes']} episodes"
+           + ("" if found["left_out"] in (True, None) else "; SEEN IN TRAINING"),
            f"  above 0 dB, among the enrolled     {share(found['accuracy'])}",
            f"  the same, {found['several']} windows together      {share(found['accuracy_several'])}",
            f"  above 0 dB, in the head they joined {share(found['in_the_head'])}",
+           f"  linear probe with all windows       {share(found['probe']) if found['probe'] else 'too few windows'}",
            f"  old answers changed                {100 * found['old_changed']['mean']:.2f} %, in the worst episode "
            f"{100 * found['old_changed_worst']:.2f} %"]
     out += [f"    {row['snr_db']:5g} dB  {row['accuracy']:.3f}  {row['in_the_head']:.3f}  ({row['windows']})"
