@@ -62,7 +62,7 @@ def denoise() -> None:
 
 def separate() -> None:
     if has_head("emind-separation", "separation"):
-        window("separate", "--seconds", "0.2")
+        window("separate", "--seconds", "0.2", "--size", "900x900")
 
 
 def demo() -> None:
