@@ -2,7 +2,7 @@
 
     known classes ─► encoder ─► features ─┬─► centres of each class
                                           └─► the rest, kept: how many answers an enrolled class would change
-    kinds drawn by chance ─► encoder ─► features less the mean of their kind ─► whitening
+    kinds drawn by chance ─► encoder ─► features less the mean of their kind, and of their class ─► whitening
 
 The windows are drawn with seeds of their own: neither training nor validation nor test saw them.
 """

@@ -3,8 +3,8 @@
 Snell et al., "Prototypical networks for few-shot learning" (a class is the mean of its windows), with a covariance that
 the enrolled windows adapt (Bateni et al., "Improved few-shot visual classification", section 3). Nothing is trained.
 
-Features are whitened by the scatter that kinds of signals have around their centres, kinds that were drawn by chance to
-learn what varies inside one. The scatter of the enrolled windows is mixed in, so that what varies inside an enrolled
+Features are whitened by the scatter that known classes have around their centres, and kinds of signals that were drawn
+by chance to learn what varies inside one. The scatter of the enrolled windows is mixed in, so that what varies inside an enrolled
 class counts less; and that of views of them (`dsp.views`), which say what the same window would have looked like a
 moment later. Which enrolled class a window is nearest to is told by angle around their common middle; whether it is one
 of them at all, by how much nearer it lies to that class than to the nearest centre of the known classes. How much it
@@ -199,8 +199,8 @@ def reference_head(
     """A head without enrolled classes from features of windows of known classes.
 
     The last ``kept`` windows become its reference, the others give ``per_class`` centres a class. ``inside_KF``:
-    how features of windows of one kind differ from their kind's mean, which gives the whitening; without it the known
-    classes do. ``component_XY``: of the spectral features that are a part of all of these.
+    how features of windows of one kind differ from their kind's mean, half of what gives the whitening; the scatter of the
+    known classes is the other. ``component_XY``: of the spectral features that are a part of all of these.
     ``shift_MF``: by how much features move where something changes that must not tell classes apart (the sampling rate
     that the encoder is told): an enrolled class has been heard at one rate, at which others will be heard too.
     """
@@ -208,7 +208,9 @@ def reference_head(
 
     fitted_NF, fitted_class_N = feature_NF[:-kept].double(), class_N[:-kept]
     names = fitted_class_N.unique().tolist()
-    covariance_FF = shrunk_covariance((inside(fitted_NF, fitted_class_N) if inside_KF is None else inside_KF).double())
+    covariance_FF = shrunk_covariance(inside(fitted_NF, fitted_class_N))
+    if inside_KF is not None:
+        covariance_FF = (covariance_FF + shrunk_covariance(inside_KF.double())) / 2
     if shift_MF is not None:
         covariance_FF = covariance_FF + SHIFT * shift_MF.double().T @ shift_MF.double() / len(shift_MF)
     values_F, vectors_FF = torch.linalg.eigh(covariance_FF)
