@@ -121,7 +121,8 @@ def test_a_second_start_takes_the_compiled_graph_from_the_cache(tmp_path, monkey
     where = save(tmp_path / "w.safetensors", seed=5, depth=1)
     windows, rates = raw(3), np.full(3, 1e6)
     expected = load_engine(where, "openvino").infer(windows, rates)["modulation"]
-    (blob,) = engine_openvino.cache_folder().glob("*.blob")
+    blobs = list(engine_openvino.cache_folder().glob("*.blob"))
+    assert len(blobs) == 2  # the encoder, and the heads
 
     def not_again(*arguments):
         raise AssertionError("converted again")
@@ -129,8 +130,9 @@ def test_a_second_start_takes_the_compiled_graph_from_the_cache(tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(engine_openvino, "_converted", not_again)
         np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
-    for damaged in (blob.read_bytes()[:-100], b"", b"nonsense"):
-        blob.write_bytes(damaged)
+    for damaged in (blobs[0].read_bytes()[:-100], b"", b"nonsense"):
+        for blob in blobs:
+            blob.write_bytes(damaged)
         np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
     save(where, seed=6, depth=1)  # other weights under the same name
     other = load_engine(where, "openvino").infer(windows, rates)["modulation"]

@@ -33,7 +33,7 @@ from ..models.stems import STEMS
 from .engine_base import Engine, answered, corrections, prepared, said
 
 GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
-KEPT_GRAPHS = 16  # in the cache
+KEPT_GRAPHS = 32  # in the cache, two for weights as a rule
 
 
 def import_openvino() -> ModuleType:
@@ -86,28 +86,14 @@ class OpenVINOEngine(Engine):
         self._waves = list(graph.corrections)
         self._words = {name: head for name, head in model.heads.items() if name not in graph.corrections}
         speaking = [name for name in self._own if name in self._words]
-        core = processor_core()
-        options = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "NUM_STREAMS": threads,
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # pinned, two engines in one process would fight over the first cores
-        }
-        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-        key = (GRAPH_VERSION, openvino.__version__, processor, options, weights_hash, self._waves)
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()
-        self._compiled = _from_cache(core, digest, options)
-        if self._compiled is None:
-            self._compiled = core.compile_model(_converted(openvino, graph, _inputs(graph, spec)), "CPU", options)
-            _to_cache(self._compiled, digest)
+        self._compiled = _compiled(openvino, graph, _inputs(graph, spec), precision, threads, (weights_hash, self._waves))
         self._columns: dict[str, slice] = {}
         self._compiled_words = None
         if speaking:
             words = _Words(model, {name: self._own[name] for name in speaking}, self._calibration)
             self._columns = words.columns(model)
-            options = {**options, "INFERENCE_PRECISION_HINT": "f32"}
             pooled = {0: (2 * model.encoder.config.width,)}
-            self._compiled_words = core.compile_model(_converted(openvino, words, pooled), "CPU", options)
+            self._compiled_words = _compiled(openvino, words, pooled, "f32", threads, words.hash())
         self._requests = threading.local()
         self._tensor = openvino.Tensor
 
@@ -205,6 +191,14 @@ class _Words(nn.Module):
         ends = np.cumsum(widths).tolist()
         return {name: slice(end - width, end) for name, width, end in zip(self.specs, widths, ends)}
 
+    def hash(self) -> str:
+        """Of all that answers depend on."""
+        found = hashlib.sha256(repr((self.specs, self.calibration)).encode())
+        for name, tensor in self.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
     def _rows(self, pooled_BF: Tensor) -> list[Tensor]:
         return [answered(self.heads[name](pooled_BF), spec, self.calibration[name]) for name, spec in self.specs.items()]
 
@@ -215,6 +209,26 @@ def _inputs(graph: _Graph, spec: WindowSpec) -> dict[int, tuple[int, ...]]:
     if (spectral := graph.encoder.spectral_tokens) is not None:
         shapes.append((spectral.COUNT, spectral.weight.shape[1]))
     return dict(enumerate(shapes))
+
+
+def _compiled(openvino: ModuleType, graph: nn.Module, shapes: dict[int, tuple[int, ...]], precision: str, threads: int,
+              made_of: object):
+    """The graph compiled for the processor, from the cache where it was compiled before: ``made_of`` says of what."""
+    core = processor_core()
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # pinned, two engines in one process would fight over the first cores
+    }
+    processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+    key = (GRAPH_VERSION, openvino.__version__, processor, options, type(graph).__name__, made_of)
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()
+    compiled = _from_cache(core, digest, options)
+    if compiled is None:
+        compiled = core.compile_model(_converted(openvino, graph, shapes), "CPU", options)
+        _to_cache(compiled, digest)
+    return compiled
 
 
 def _converted(openvino: ModuleType, graph: nn.Module, shapes: dict[int, tuple[int, ...]]):
