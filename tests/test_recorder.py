@@ -348,6 +348,7 @@ def test_ctrl_c_ends_a_recording_with_all_that_came(tmp_path):
             "            gr.top_block.__init__(self)\n"
             "            self.recorder = record._recorder(options, labels, 1e6, 0.0, 'lossless', 1 / 32768)\n"
             "            self.connect(blocks.null_source(8), self.recorder)\n"
+            "            self.tail = [self.recorder]\n"
             "    graph = flowgraph()\n"
             "    def press():\n"
             "        while not graph.recorder.statistics()['samples_written']: os.sched_yield()\n"
