@@ -46,7 +46,13 @@ late, meter, looks, goes_on = flowgraph.receiver.overlap_adds[0], flowgraph.snr,
 add, forecast, last = late.general_work, meter.forecast, (int(flowgraph.seconds * 1e6) - 1024) // 512
 
 def runs(block):
-    return any((task / "comm").read_text().startswith(block) for task in Path("/proc/self/task").iterdir())
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            if (task / "comm").read_text().startswith(block):
+                return True
+        except OSError:  # a thread that ended meanwhile
+            pass
+    return False
 
 def look(room, inputs):
     looks[0] += room == 1  # it asks for less and less, down to one sample
