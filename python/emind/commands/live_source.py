@@ -212,6 +212,8 @@ class UhdSource:
     def set_rate(self, hz: float) -> None:
         if not (hz > 0 and math.isfinite(hz)):
             raise Refused(f"a rate of {hz:g} is not possible")
+        # Asked first: once set, the device streams at its nearest rate until it is set back.
+        check_rate(hz, self.block.get_samp_rates().clip(hz, True))
         before = self.block.get_samp_rate()
         self.block.set_samp_rate(hz)
         try:
