@@ -94,24 +94,26 @@ def test_radar_errors_are_in_si_units(runs):  # noqa: F811
 
 def cut_and_resumed(monkeypatch, runs, name, own, **asked):  # noqa: F811
     """The result of a run that was killed after its third step and then resumed."""
-    step = task_train._Run._step
+    update = task_train._Run._updated
 
     def killed(self, number, *rest):
         if number == 4:
             raise KeyboardInterrupt
-        return step(self, number, *rest)
+        return update(self, number, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(task_train._Run, "_step", killed)
+        patch.setattr(task_train._Run, "_updated", killed)
         with pytest.raises(KeyboardInterrupt):
             trained(runs, name, own, **asked)
     return trained(runs, name, own, resume=True, **asked)
 
 
-@pytest.mark.parametrize("tasks", [("technology",), ("technology", "sensing"), ("separation",)], ids="-".join)
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(runs, monkeypatch, tasks):  # noqa: F811
-    name = "resume-" + "-".join(tasks)
-    own = config(*tasks, data={"items": 48}, optim={"steps": 7}, run={"checkpoint_seconds": 0.0})
+@pytest.mark.parametrize("tasks, kinds", [
+    (("technology",), 0.0), (("technology", "sensing"), 0.0), (("separation",), 0.0), (("technology",), 1.0)])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(runs, monkeypatch, tasks, kinds):  # noqa: F811
+    name = "-".join(["resume", *tasks, *["kinds"] * (kinds > 0)])
+    own = config(*tasks, data={"items": 48}, optim={"steps": 7}, run={"checkpoint_seconds": 0.0},
+                 kinds={"share": kinds})
     whole = trained(runs, name + "-whole", own)
     resumed = cut_and_resumed(monkeypatch, runs, name + "-cut", own)
     for (key, a), b in zip(whole.own.model.state_dict().items(), resumed.own.model.state_dict().values()):
@@ -147,7 +149,7 @@ def test_the_run_ends_early_and_the_best_look_is_what_is_kept(runs, monkeypatch)
 
 
 def test_the_test_part_is_read_once_and_after_training(runs, monkeypatch):  # noqa: F811
-    opened, step = [], task_train._Run._step
+    opened, step = [], task_train._Run._updated
     read = Examples.open.__func__
 
     def noted(cls, paths, *rest, **more):
@@ -155,7 +157,7 @@ def test_the_test_part_is_read_once_and_after_training(runs, monkeypatch):  # no
         return read(cls, paths, *rest, **more)
 
     monkeypatch.setattr(Examples, "open", classmethod(noted))
-    monkeypatch.setattr(task_train._Run, "_step", lambda *a: (opened.append("step"), step(*a))[1])
+    monkeypatch.setattr(task_train._Run, "_updated", lambda *a: (opened.append("step"), step(*a))[1])
     trained(runs, "once", config("technology"))
     test = "Wireless-Technology-test.parquet"
     assert opened.count(test) == 1 and opened[-1] == test and "step" in opened

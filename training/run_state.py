@@ -43,7 +43,7 @@ def load_state(
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise EMindError(f"checkpoint {path}: cannot be read ({error}); start without --resume") from None
     for part in fixed:
-        if state["config"].get(part) != config[part]:
+        if state["config"].get(part) != config.get(part):
             raise EMindError(f"checkpoint {path}: made with another [{part}]; start without --resume")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     for name, value in average.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from emind.contract.errors import UsageError
 
 from .config import ModelConfig, filled, read_toml
+from .kinds_loss import KindsConfig
 from .synthesis.air import AirConfig
 from .task_names import TASK_NAMES
 
@@ -136,6 +137,7 @@ class TaskFinetuneConfig:
     air: AirConfig = field(default_factory=AirConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: TaskOptimConfig = field(default_factory=TaskOptimConfig)
+    kinds: KindsConfig = field(default_factory=KindsConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     run: TaskRunConfig = field(default_factory=TaskRunConfig)
@@ -143,6 +145,8 @@ class TaskFinetuneConfig:
     def to_dict(self) -> dict:
         tables = asdict(self)
         tables[TABLE] = tables.pop("tasks")
+        if not self.kinds.share:
+            del tables["kinds"]
         return tables
 
     def of(self, task: str) -> TaskTable:
@@ -189,13 +193,14 @@ class _Rest:
     air: AirConfig = field(default_factory=AirConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: TaskOptimConfig = field(default_factory=TaskOptimConfig)
+    kinds: KindsConfig = field(default_factory=KindsConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     run: TaskRunConfig = field(default_factory=TaskRunConfig)
 
     def whole(self) -> TaskFinetuneConfig:
-        return TaskFinetuneConfig(None, {}, self.data, self.air, self.augment, self.optim, self.lora, self.episode,
-                                  self.run)
+        return TaskFinetuneConfig(None, {}, self.data, self.air, self.augment, self.optim, self.kinds, self.lora,
+                                  self.episode, self.run)
 
 
 def _items(tables, name: str) -> list[tuple[str, object]]:
@@ -210,7 +215,8 @@ def _check(config: TaskFinetuneConfig, where: str) -> None:
                 "optim.clip_norm": o.clip_norm, "run.log_every": r.log_every, "run.validate_every": r.validate_every,
                 "run.threads": r.threads, "data.processes": d.processes, "lora.rank": config.lora.rank,
                 "data.validation_examples": d.validation_examples, "episode.queries": config.episode.queries,
-                "episode.episodes": config.episode.episodes}
+                "episode.episodes": config.episode.episodes, "kinds.temperature": config.kinds.temperature,
+                "kinds.families": config.kinds.families, "kinds.weight": config.kinds.weight}
     positive |= {f"{TABLE}.{name}.{key}": getattr(t, key) for name, t in config.tasks.items()
                  for key in ("share", "weight")}
     for key, value in positive.items():
@@ -218,7 +224,8 @@ def _check(config: TaskFinetuneConfig, where: str) -> None:
             raise UsageError(f"configuration {where}: {key} = {value} must be above 0")
     least = {"optim.warmup_steps": o.warmup_steps, "optim.patience": o.patience, "optim.encoder_rate": o.encoder_rate,
              "optim.average": o.average, "data.items": d.items, "data.per_class": d.per_class, "data.seed": d.seed,
-             "data.train_examples": d.train_examples, "data.test_examples": d.test_examples, "run.seed": r.seed}
+             "data.train_examples": d.train_examples, "data.test_examples": d.test_examples, "run.seed": r.seed,
+             "kinds.share": config.kinds.share}
     least |= {f"{TABLE}.{name}.{key}": getattr(t, key) for name, t in config.tasks.items()
               for key in ("batch", "length")}
     for key, value in least.items():

@@ -145,6 +145,8 @@ def _check(asked: Asked, tasks: Sequence[Task], few: int) -> None:
         raise UsageError("--track few-shot and --per-class K go together")
     if asked.ways < 0 or asked.ways == 1 or few < 0:
         raise UsageError(f"--ways {asked.ways} must be at least 2, and --per-class {few} at least 1")
+    if asked.config.kinds.share and (asked.freeze or asked.track == PROBE):
+        raise UsageError("[kinds] trains the encoder, which is frozen here: leave the table out")
     if asked.baselines and not any(has_baselines(task) for task in tasks):
         raise UsageError("--baselines: energy detection for sensing and an autoencoder for anomaly; networks for the "
                          "other tasks are trained by `emind-train compare`")

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .kinds_loss import kinds_batch, kinds_loss
 from .run_control import asked_to_stop, reproducible
 from .run_state import load_state, save_state
 from .task_config import TABLE, TaskFinetuneConfig
@@ -33,7 +34,7 @@ from .task_sources import Source, shared_out
 from .tasks import ANOMALY, CLASSIFICATION
 
 CHECKPOINT, BEST, LOG, BAD_BATCH = "checkpoint.safetensors", "best.safetensors", "log.jsonl", "bad_batch.npz"
-FIXED = ("model", TABLE, "data", "air", "augment", "optim", "lora")  # tables that a resumed run must not change
+FIXED = ("model", TABLE, "data", "air", "augment", "optim", "lora", "kinds")  # tables that a resumed run must not change
 
 
 def learning_rate(step: int, config: TaskFinetuneConfig) -> float:
@@ -68,7 +69,9 @@ class _Run:
                  track: str) -> None:
         self.own, self.sources, self.config, self.folder = own, sources, config, folder
         self.tables = [config.of(source.task.name) for source in sources]
-        self.turns = shared_out([table.share for table in self.tables], config.optim.steps)
+        shares = [table.share for table in self.tables]
+        self.kinds = len(sources) if config.kinds.share else -1  # whose turn it is when kinds of signals are told apart
+        self.turns = shared_out(shares + [config.kinds.share] * (self.kinds > 0), config.optim.steps)
         self.optimizer = torch.optim.AdamW(parameter_groups(own, config.optim.weight_decay), lr=0.0, betas=(0.9, 0.98))
         self.average = {name: p.detach().clone() for name, p in own.trained().items()}
         self.record: dict = {
@@ -87,8 +90,9 @@ class _Run:
             bar = progress.add_task(run.name, total=o.steps, completed=first)
             while step < o.steps and not done:
                 k = self.turns[step]
-                name = self.sources[k].task.name
-                loss, norm = self._step(step, k, next(streams[k]))
+                name = "kinds" if k == self.kinds else self.sources[k].task.name
+                loss, norm = self._updated(step, self._kinds(step) if k == self.kinds else self._loss(
+                    step, k, next(streams[k])))
                 record["seconds"] = before + time.monotonic() - started
                 if step % run.log_every == 0:
                     _write(log, {"step": step, "task": name, "loss": round(loss, 5), "norm": round(norm, 3),
@@ -112,17 +116,15 @@ class _Run:
         return {key: value for key, value in record.items() if key not in ("since_best", "sources", "track")} | {
             "steps": step, "examples": counts}
 
-    def _step(self, step: int, k: int, batch: TaskBatch) -> tuple[float, float]:
-        o, source, spec = self.config.optim, self.sources[k], self.own.model.specs[self.sources[k].task.name]
+    def _loss(self, step: int, k: int, batch: TaskBatch) -> Tensor:
+        source, spec = self.sources[k], self.own.model.specs[self.sources[k].task.name]
         generator = _generator(self.config.run.seed, step)
         batch = batch.augmented(source.task, self.config.augment, generator)
         if self.tables[k].any_rate:
             batch = batch.at_any_rate(generator)
         torch.manual_seed(_number(self.config.run.seed, step, 1))  # of dropout: a resumed run draws the same
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.config) * (o.encoder_rate if group["encoder"] else 1.0)
         self.own.modes()
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.optim.bfloat16):
             outputs, latent = self.own.answer(batch.iq_BL2, batch.rate_B, spec.name)
         latent = None if latent is None else latent.float()
         loss = self.tables[k].weight * loss_of(spec, outputs.float(), batch, self.tables[k], self.config, latent)
@@ -130,6 +132,21 @@ class _Run:
             np.savez(self.folder / BAD_BATCH, iq=batch.iq_BL2, label=batch.label_B, rate=batch.rate_B, rows=batch.rows)
             raise EMindError(f"loss of {spec.name} is not finite at step {step}; the batch is in "
                              f"{self.folder / BAD_BATCH}")
+        return loss
+
+    def _kinds(self, step: int) -> Tensor:
+        iq_BL2, rate_B = kinds_batch(_number(self.config.run.seed, step, 3), self.config.kinds, self.config.air)
+        torch.manual_seed(_number(self.config.run.seed, step, 1))
+        self.own.modes()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.optim.bfloat16):
+            pooled_BF = self.own.model.features(iq_BL2, rate_B).pooled_BF
+        return self.config.kinds.weight * kinds_loss(pooled_BF.float(), self.config.kinds)
+
+    def _updated(self, step: int, loss: Tensor) -> tuple[float, float]:
+        """One step of the optimizer and of the average. The loss, and the gradient's norm before it is clipped."""
+        o = self.config.optim
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.config) * (o.encoder_rate if group["encoder"] else 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trained = self.own.trained()
