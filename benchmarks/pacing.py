@@ -181,7 +181,7 @@ class Load:
     hop: int
     policy: str = "realtime"
     batch: int = 32
-    max_latency_ms: float = 5.0
+    max_latency_ms: float = 2.0
 
     @property
     def hold(self) -> int:

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop", type=int, default=0, metavar="N", help="samples (default: the window's length)")
     parser.add_argument("--policy", default="realtime", help="realtime or lossless (default: realtime)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows a batch (default: 32)")
-    parser.add_argument("--max-latency-ms", type=float, default=5.0, metavar="MS",
-                        help="after which a batch closes (default: 5)")
+    parser.add_argument("--max-latency-ms", type=float, default=2.0, metavar="MS",
+                        help="after which a batch closes (default: 2)")
     add_apart_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--write", action="store_true",

@@ -97,7 +97,7 @@ def test_what_it_says_of_back_ends_is_what_an_engine_comes_to(small_weights):
     library, precision = engine.backend.split("-")
     assert f"{library} in {precision}" in items["back ends"].detail
     if library == "openvino":
-        from emind.runtime.engine_openvino import cache_folder
+        from emind.runtime.openvino_graph import cache_folder
 
         assert doctor.cache_folder() == cache_folder() and str(cache_folder()) in items["OpenVINO"].detail
 

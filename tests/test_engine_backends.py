@@ -20,7 +20,7 @@ from emind.runtime import engine_torch
 from emind.runtime.engine import available_threads, load_engine
 from emind_training.synthesis.air import air_batch
 
-engine_openvino = pytest.importorskip("emind.runtime.engine_openvino")
+openvino_graph = pytest.importorskip("emind.runtime.openvino_graph")
 pytest.importorskip("openvino")
 
 TOKENIZERS = {
@@ -121,14 +121,14 @@ def test_a_second_start_takes_the_compiled_graph_from_the_cache(tmp_path, monkey
     where = save(tmp_path / "w.safetensors", seed=5, depth=1)
     windows, rates = raw(3), np.full(3, 1e6)
     expected = load_engine(where, "openvino").infer(windows, rates)["modulation"]
-    blobs = list(engine_openvino.cache_folder().glob("*.blob"))
+    blobs = list(openvino_graph.cache_folder().glob("*.blob"))
     assert len(blobs) == 2  # the encoder, and the heads
 
     def not_again(*arguments):
         raise AssertionError("converted again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_openvino, "_converted", not_again)
+        patch.setattr(openvino_graph, "_converted", not_again)
         np.testing.assert_array_equal(load_engine(where, "openvino").infer(windows, rates)["modulation"], expected)
     for damaged in (blobs[0].read_bytes()[:-100], b"", b"nonsense"):
         for blob in blobs:
@@ -148,7 +148,7 @@ def test_a_cache_that_cannot_be_written_is_no_fault(shallow, tmp_path, monkeypat
 
 def test_the_cache_is_bounded(shallow, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(engine_openvino, "KEPT_GRAPHS", 1)
+    monkeypatch.setattr(openvino_graph, "KEPT_GRAPHS", 1)
     load_engine(shallow, "openvino")
     load_engine(shallow, "openvino-float32")
     assert len(list(tmp_path.glob("gr-emind/*"))) == 1
@@ -157,8 +157,8 @@ def test_the_cache_is_bounded(shallow, tmp_path, monkeypatch):
 def test_openvino_reports_to_nobody_neither_when_imported_nor_when_it_converts(shallow, tmp_path):
     code = (
         "import sys\n"
-        "from emind.runtime import engine, engine_openvino\n"
-        "engine_openvino.import_openvino()\n"
+        "from emind.runtime import engine, openvino_graph\n"
+        "openvino_graph.import_openvino()\n"
         f"engine.load_engine({str(shallow)!r}, 'openvino-float32')\n"
         "sys.exit(any(name.startswith('openvino_telemetry') for name in sys.modules))"
     )
@@ -178,7 +178,7 @@ def test_every_back_end_keeps_to_the_threads_of_the_machine(shallow):
     for backend in ("openvino", "torch"):
         assert load_engine(shallow, backend, threads=1000).threads == available_threads()
     engine = load_engine(shallow, "openvino", threads=1)
-    assert engine._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert engine._graphs["pass"].any_size.get_property("INFERENCE_NUM_THREADS") == 1
 
 
 def test_without_a_compiler_the_eager_back_end_runs_and_a_line_says_so(path, monkeypatch, caplog):

@@ -27,6 +27,7 @@ from .guarded import Guarded
 from .reports import Reports
 from .runtime.changing import Changer
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
+from .runtime.machine import set_aside_what_is_there, take_back
 from .runtime.ready import ready_engine
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
@@ -116,7 +117,7 @@ class inference(Guarded, gr.basic_block):
         sample_rate: float = 0.0,
         policy: str = "lossless",
         batch: int = 32,
-        max_latency_ms: float = 5.0,
+        max_latency_ms: float = 2.0,
         hold: int = 128,
         gate_db: float | None = None,
         threads: int = 0,
@@ -246,6 +247,8 @@ class inference(Guarded, gr.basic_block):
             deadline_s=max(_DEADLINE_S, 2 * self._max_latency_s),
             gate_db=self._gate_db,
         )
+        if not lossless:
+            set_aside_what_is_there()
         self._worker.start()
         return True
 
@@ -254,6 +257,7 @@ class inference(Guarded, gr.basic_block):
             return True
         if not self._worker.stop():
             self.logger.error("the engine has not come back from its last batch: its thread is left behind")
+        take_back()
         self._dispatcher.abandon()
         self._publish_statistics()
         with self._engine_lock:

@@ -68,7 +68,7 @@ class receiver(gr.hier_block2):
         hop: int = 0,
         policy: str = "realtime",
         batch: int = 32,
-        max_latency_ms: float = 5.0,
+        max_latency_ms: float = 2.0,
         gate_db: float | None = None,
         hold: int = 0,
         threads: int = 0,

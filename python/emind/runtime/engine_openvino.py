@@ -1,26 +1,15 @@
 """The OpenVINO back end: one graph from samples to pooled features and waveforms, compiled for the processor, a stream
-a core.
+a core (`openvino_graph.py`).
 
 The spectral features stay outside: transforms and ordering are three times as quick in numpy and torch. They, the rate
 token and the heads on pooled features are float32, the latter a second graph: one by one, in torch, they would cost as
 much as the encoder for a window or two. The first graph, with the heads that make waveforms, runs in bfloat16 where the
 processor has it.
-
-Compiled graphs are kept in the user's cache, so that the next start takes a fraction of the time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-import tempfile
-import threading
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -31,41 +20,7 @@ from ..models.emind import Encoder, positions, sample_channels
 from ..models.heads import MultiHead, features_of
 from ..models.stems import STEMS
 from .engine_base import Engine, answered, corrections, prepared, said
-
-GRAPH_VERSION = 2  # raised when what is compiled from the same weights changes
-KEPT_GRAPHS = 32  # in the cache, two for weights as a rule
-
-
-def import_openvino() -> ModuleType:
-    """The library. Its import reports to the maker's servers if openvino_telemetry is there: that is kept from it."""
-    absent = "openvino_telemetry" not in sys.modules
-    if absent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    finally:
-        if absent:
-            del sys.modules["openvino_telemetry"]
-    return openvino
-
-
-@cache
-def processor_core():
-    """The process' one `openvino.Core`, with the processor's plug-in loaded.
-
-    The plug-in gives the thread that loads it a stack for signals of its own, and takes the memory back when it goes:
-    the next signal (Ctrl-C, SIGTERM) then ends the process with a segmentation fault. So it is loaded on a thread that
-    ends at once, and kept.
-    """
-    openvino = import_openvino()
-
-    def load():
-        core = openvino.Core()
-        core.get_property("CPU", "FULL_DEVICE_NAME")
-        return core
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(load).result()
+from .openvino_graph import Graph
 
 
 class OpenVINOEngine(Engine):
@@ -75,33 +30,33 @@ class OpenVINOEngine(Engine):
         self, model: MultiHead, spec: WindowSpec, header: dict, name: str, threads: int, half: bool, weights_hash: str
     ) -> None:
         super().__init__(model, spec, header, name, threads)
-        openvino = import_openvino()
         half = half and not STEMS[model.encoder.config.stem].waves  # their angles need more than eight bits
         precision = "bf16" if half else "f32"
         self.backend = "openvino-bfloat16" if half else "openvino-float32"
         model = prepared(model)
         self._rate_token, self._spectral = model.encoder.rate_token, model.encoder.spectral_tokens
         self._rate: tuple[np.float32, Tensor] = np.float32(0), torch.zeros(1, 0)  # the newest, and its token
-        graph = _Graph(model, spec)
-        self._waves = list(graph.corrections)
-        self._words = {name: head for name, head in model.heads.items() if name not in graph.corrections}
+        encoder = _Encoder(model, spec)
+        self._waves = list(encoder.corrections)
+        self._words = {name: head for name, head in model.heads.items() if name not in encoder.corrections}
         speaking = [name for name in self._own if name in self._words]
-        self._compiled = _compiled(openvino, graph, _inputs(graph, spec), precision, threads, (weights_hash, self._waves))
+        self._graphs = {"pass": Graph(encoder, _inputs(encoder, spec), precision, threads, (weights_hash, self._waves))}
         self._columns: dict[str, slice] = {}
-        self._compiled_words = None
         if speaking:
             words = _Words(model, {name: self._own[name] for name in speaking}, self._calibration)
             self._columns = words.columns(model)
-            pooled = {0: (2 * model.encoder.config.width,)}
-            self._compiled_words = _compiled(openvino, words, pooled, "f32", threads, words.hash())
-        self._requests = threading.local()
-        self._tensor = openvino.Tensor
+            self._graphs["words"] = Graph(words, [(2 * model.encoder.config.width,)], "f32", threads, words.hash())
+
+    def warm_up(self, batch: int) -> None:
+        for graph in self._graphs.values():
+            graph.prepare(-(-batch // self.threads))
+        super().warm_up(batch)
 
     def _answered(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
         pooled_B2D, spectral_BSP, waves = self._pass(iq_BL2, rates_hz)
         rows = {}
         if self._columns:
-            (whole,) = self._run("words", self._compiled_words, [pooled_B2D])
+            (whole,) = self._graphs["words"].run([pooled_B2D])
             whole = whole.copy()
             rows = {name: whole[:, columns] for name, columns in self._columns.items()}
         pooled_B2D = torch.from_numpy(pooled_B2D)
@@ -117,22 +72,8 @@ class OpenVINOEngine(Engine):
         if self._spectral is not None:
             spectral_BSP = self._spectral.features(iq_BL2)
             inputs.append(spectral_BSP)
-        pooled_B2D, *waves = self._run("pass", self._compiled, [values.numpy() for values in inputs])
+        pooled_B2D, *waves = self._graphs["pass"].run([values.numpy() for values in inputs])
         return pooled_B2D, spectral_BSP, {name: torch.from_numpy(wave) for name, wave in zip(self._waves, waves)}
-
-    def _run(self, name: str, compiled, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """The outputs of a graph, which are good until this thread runs it again."""
-        request = getattr(self._requests, name, None)
-        if request is None:
-            request = compiled.create_infer_request()
-            setattr(self._requests, name, request)
-        # Tensors over the arrays' own memory, which they do not keep alive.
-        arrays = [np.ascontiguousarray(values) for values in arrays]
-        for index, array in enumerate(arrays):
-            request.set_input_tensor(index, self._tensor(array, shared_memory=True))
-        request.start_async()
-        request.wait()
-        return [request.get_output_tensor(index).data for index in range(len(compiled.outputs))]
 
     def _rate_tokens(self, rates_hz: np.ndarray) -> Tensor:
         """(B,) Hz to (B, D); the windows of a batch mostly have one rate, and it is that of the batch before."""
@@ -145,7 +86,7 @@ class OpenVINOEngine(Engine):
         return self._rate_token(torch.from_numpy(rates_hz))
 
 
-class _Graph(nn.Module):
+class _Encoder(nn.Module):
     """What runs in OpenVINO: the encoder with rate token and spectral features given, the pooling, and of each head that
     makes waveforms its correction."""
 
@@ -203,77 +144,11 @@ class _Words(nn.Module):
         return [answered(self.heads[name](pooled_BF), spec, self.calibration[name]) for name, spec in self.specs.items()]
 
 
-def _inputs(graph: _Graph, spec: WindowSpec) -> dict[int, tuple[int, ...]]:
+def _inputs(graph: _Encoder, spec: WindowSpec) -> list[tuple[int, ...]]:
     """Shapes of the graph's inputs, without the batch."""
     shapes = [(spec.length, 2), (graph.encoder.config.width,)]
     if (spectral := graph.encoder.spectral_tokens) is not None:
         shapes.append((spectral.COUNT, spectral.weight.shape[1]))
-    return dict(enumerate(shapes))
+    return shapes
 
 
-def _compiled(openvino: ModuleType, graph: nn.Module, shapes: dict[int, tuple[int, ...]], precision: str, threads: int,
-              made_of: object):
-    """The graph compiled for the processor, from the cache where it was compiled before: ``made_of`` says of what."""
-    core = processor_core()
-    options = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "NUM_STREAMS": threads,
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # pinned, two engines in one process would fight over the first cores
-    }
-    processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = (GRAPH_VERSION, openvino.__version__, processor, options, type(graph).__name__, made_of)
-    digest = hashlib.sha256(repr(key).encode()).hexdigest()
-    compiled = _from_cache(core, digest, options)
-    if compiled is None:
-        compiled = core.compile_model(_converted(openvino, graph, shapes), "CPU", options)
-        _to_cache(compiled, digest)
-    return compiled
-
-
-def _converted(openvino: ModuleType, graph: nn.Module, shapes: dict[int, tuple[int, ...]]):
-    """The graph as OpenVINO's, for batches of any size of inputs of these shapes."""
-    example = tuple(torch.rand(2, *shape) for shape in shapes.values())
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tracing
-        converted = openvino.convert_model(graph.eval(), example_input=example)
-    converted.reshape({index: [-1, *shape] for index, shape in shapes.items()})
-    return converted
-
-
-def cache_folder() -> Path:
-    """Where compiled graphs are kept."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "gr-emind"
-
-
-def _from_cache(core, digest: str, options: dict):
-    """The compiled graph of this digest; None where there is none, or a damaged one."""
-    try:
-        blob = (cache_folder() / f"{digest}.blob").read_bytes()
-    except OSError:
-        return None
-    checksum, data = blob[:32], blob[32:]
-    if hashlib.sha256(data).digest() != checksum:
-        return None
-    try:
-        return core.import_model(data, "CPU", options)
-    except RuntimeError:  # the library's own; it is compiled anew
-        return None
-
-
-def _to_cache(compiled, digest: str) -> None:
-    """Keep a compiled graph, whole or not at all. A cache that cannot be written is no fault."""
-    data = compiled.export_model().getvalue()
-    try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(data).digest() + data)
-        os.replace(temporary, folder / f"{digest}.blob")
-        oldest_first = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime)
-        for path in oldest_first[:-KEPT_GRAPHS]:
-            path.unlink()
-    except OSError:
-        return

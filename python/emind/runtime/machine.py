@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -44,3 +45,15 @@ def move_to(cores: list[int]) -> None:
 def has_graphics_device() -> bool:
     """Whether a driver of a device that CUDA may run on is loaded; asked without loading torch."""
     return Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+
+
+def set_aside_what_is_there() -> None:
+    """Let Python's search for garbage pass over all objects of now: the libraries have a million of them, and looking
+    at each holds every thread of the process for tens of milliseconds, once in some seconds. `take_back` ends it."""
+    gc.collect()
+    gc.freeze()
+
+
+def take_back() -> None:
+    """Let the search for garbage look at everything again."""
+    gc.unfreeze()

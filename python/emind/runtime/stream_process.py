@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from .machine import set_aside_what_is_there
+
 MOST = 64  # windows in an order
 _ALIGNED = 64  # bytes
 
@@ -72,6 +74,7 @@ def main() -> None:
         if engine is not None:
             os.ftruncate(descriptor, layout.size)
             with mmap.mmap(descriptor, layout.size) as memory:
+                set_aside_what_is_there()
                 _tell(connection, engine, layout)
                 _serve(connection, engine, layout.arrays(memory))
     except (EOFError, ConnectionError):
@@ -92,6 +95,7 @@ def _loaded(connection: Connection, order: dict):
         heads = heads_for(order["weights"], order["heads"], order["streams"])
         engine = load_engine(order["weights"], order["backend"], order["threads"], heads)
         # Each size once: what is compiled or allocated for it is not to wait for the first real windows.
+        engine.warm_up(order["warm_up"])
         for count in range(1, order["warm_up"] + 1):
             windows = np.random.default_rng(count).standard_normal((count, 2 * engine.spec.length), np.float32)
             answers = engine.infer(windows.view(np.complex64), np.full(count, np.nan))
