@@ -40,6 +40,23 @@ def finished(runs, data):
 # --------------------------------------------------------------------------------------------------------- the run
 
 
+def test_a_page_gets_table_picture_and_command_between_its_marks_again_and_again(finished, runs, tmp_path, capsys):
+    page = tmp_path / "docs" / "comparisons.md"
+    page.parent.mkdir()
+    begin, end = "<!-- compare-debug: from here on written by emind-train compare --write -->", "<!-- compare-debug: to here -->"
+    page.write_text(f"before\n{begin}\nold\n{end}\nbehind\n")
+    again = ["compare", "--config", str(DEBUG), "--runs", str(runs), "--write", str(page)]
+    for _ in range(2):
+        assert main(again) == 0
+        text = page.read_text()
+        assert text.startswith(f"before\n{begin}\n") and text.endswith(f"{end}\nbehind\n") and "old" not in text
+        assert text.count("| PET-CGDNN | 71,871 | 2 | 440 |") == 1 and f"emind-train compare --config {DEBUG}`" in text
+    assert (page.parent / "images" / "compare-debug.png").read_bytes()[:4] == b"\x89PNG"
+    assert "(images/compare-debug.png)" in text
+    page.write_text("no marks")
+    assert main(again) == 1 and "lacks the marks" in capsys.readouterr().err and page.read_text() == "no marks"
+
+
 def test_a_comparison_writes_json_table_and_plot_of_all_models_and_seeds(finished):
     folder = finished
     record = json.loads((folder / "compare.json").read_text())

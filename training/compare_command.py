@@ -27,6 +27,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--minutes", type=float, help="stop after so many, with everything saved")
     p.add_argument("--full", action="store_true", help="all windows of the set at its published size")
     p.add_argument("--processes", type=int, default=1, help="that draw the set, the first time (default 1)")
+    p.add_argument("--write", type=Path, metavar="PAGE", help="put table and picture between their marks in this page")
     p.add_argument("--json", action="store_true", help="print the results as JSON")
     p.set_defaults(run=run)
 
@@ -55,7 +56,7 @@ def _compared(config, args: argparse.Namespace, chosen: list[str]) -> int:
     from .cli import code_version, processor
     from .compare import train_one
     from .compare_data import open_set
-    from .compare_report import draw, published, summary, table
+    from .compare_report import draw, published, summary, table, write_page
     from .run_control import asked_to_stop
 
     say = (lambda line: None) if args.json else (lambda line: print(line, flush=True))
@@ -93,6 +94,8 @@ def _compared(config, args: argparse.Namespace, chosen: list[str]) -> int:
         text = table(rows, config.data.set, results[0]["test"]["windows"])
         (folder / "compare.md").write_text(text, encoding="utf-8")
         draw(folder / "compare.png", rows, config.data.set)
+        if args.write:
+            write_page(args.write, config.name, text, _command(args, every=True), rows, config.data.set)
         say("\n" + text)
     if args.json:
         print(json.dumps(record))
@@ -115,9 +118,10 @@ def _results(folder: Path, config) -> list[dict]:
     return sorted(found, key=lambda result: (place.index(result["model"]), result["seed"]))
 
 
-def _command(args: argparse.Namespace) -> str:
-    """The command line that gives these figures again."""
+def _command(args: argparse.Namespace, every: bool = False) -> str:
+    """The command line that gives these figures again, ``every``: of all models of the configuration."""
     words = ["emind-train compare --config", str(args.config)] + (["--full"] if args.full else [])
-    words += ["--only", *args.only] if args.only else []
-    words += ["--seeds", *map(str, args.seeds)] if args.seeds else []
+    if not every:
+        words += ["--only", *args.only] if args.only else []
+        words += ["--seeds", *map(str, args.seeds)] if args.seeds else []
     return " ".join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from emind.contract.errors import EMindError
 
 from .ceiling import RANGE_DB, read_ceiling
 from .compare import AWGN7
@@ -91,3 +92,21 @@ def draw(path: Path, rows: list[dict], set_name: str) -> None:
     axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def write_page(page: Path, name: str, text: str, command: str, rows: list[dict], set_name: str) -> None:
+    """Put table and picture of the comparison ``name`` between its marks in a Markdown page; the picture goes into the
+    folder ``images`` beside it. EMindError for a page without the marks, or one that cannot be written."""
+    begin, end = f"<!-- {name}: from here on written by emind-train compare --write -->", f"<!-- {name}: to here -->"
+    try:
+        whole = page.read_text(encoding="utf-8")
+        if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+            raise EMindError(f"{page}: lacks the marks {begin!r} and {end!r}, between which the figures are written")
+        picture = page.parent / "images" / f"{name}.png"
+        picture.parent.mkdir(exist_ok=True)
+        draw(picture, rows, set_name)
+        inside = f"\n`{command}`\n\n{text}\n![accuracy over SNR](images/{picture.name})\n"
+        page.write_text(whole[: whole.index(begin) + len(begin)] + "\n" + inside + whole[whole.index(end) :],
+                        encoding="utf-8")
+    except OSError as fault:
+        raise EMindError(f"{page}: {fault.strerror or fault}") from None
