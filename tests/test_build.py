@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from emind.contract.errors import EMindError
 from emind.storage.parquet import Reader
+from emind_training import dataset_page
 from emind_training.cli import main
 from emind_training.dataset import contents
 from emind_training.synthesis import build
@@ -172,3 +173,9 @@ def test_the_page_of_the_documentation_is_that_of_the_recipes():
     for recipe in SETS.values():
         assert inspect.getdoc(recipe.draw) in text, f"{recipe.name}: write docs/datasets.md anew"
         assert f"| {recipe.name} | " in text and f"| {recipe.full:,} |" in text
+
+
+def test_a_cell_lists_few_rates_and_sums_up_many():
+    assert dataset_page._rates([2e6, 48e3]) == "48 kHz, 2 MHz"
+    assert dataset_page._rates([]) == "one sample a symbol"
+    assert dataset_page._rates([1e3 * k for k in range(1, 101)]) == "100 from 1 kHz to 100 kHz"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ TABLE_III_LENGTHS = {
     128: 860_361, 256: 18_243_630, 288: 17_930_880, 320: 75_000, 384: 75_000, 400: 75_000, 480: 75_000, 512: 1_044_472,
     600: 11_928_835, 974: 30_367, 1024: 16_987_450, 2048: 292_800, 3840: 12_399, 4096: 13_498_730,
 }  # fmt: skip
+FEW_RATES = 12  # that a cell of a table lists
 HEAD = ("set", "signals", "samples", "rate", "classes", "SNR, ISR (dB)")
 PAPER = ("table", "signals", "samples", "rate", "classes", "SNR")
 
@@ -47,14 +49,21 @@ def _span(made: Contents, name: str) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
+def _rates(rates: Iterable[float]) -> str:
+    """Each of a few; of many how many there are, the least and the greatest."""
+    found = sorted(rates)
+    if len(found) > FEW_RATES:
+        return f"{len(found)} from {_rate(found[0])} to {_rate(found[-1])}"
+    return ", ".join(_rate(hz) for hz in found) or "one sample a symbol"
+
+
 def row(name: str, made: Contents) -> list[str]:
     """A line of the table: what a set's files hold."""
     classes = made.classes()
     text = ", ".join(f"{len(values)} {column}" for column, values in classes.items() if len(values) > 1)
     levels = [_span(made, "snr")] if "snr" in made.ranges else []
     levels += [f"ISR {_span(made, 'isr')}"] if "isr" in made.ranges else []
-    rates = ", ".join(_rate(hz) for hz in sorted(made.rates)) or "one sample a symbol"
-    return [name, f"{made.rows:,}", ", ".join(f"{n:,}" for n in sorted(made.lengths)), rates, text,
+    return [name, f"{made.rows:,}", ", ".join(f"{n:,}" for n in sorted(made.lengths)), _rates(made.rates), text,
             "; ".join(levels) or "-"]
 
 
