@@ -199,10 +199,10 @@ def test_two_channels_are_answered_apart(small_weights):
         for channel in (0, 1):
             run.until(lambda told, channel=channel: told.get("channel") == channel, 10)
         run.finish()
-    times = {channel: [(one["sample_start"], one["rx_time"]) for one in run.answers() if one["channel"] == channel]
-             for channel in (0, 1)}
-    both = set(map(str, times[0])) & set(map(str, times[1]))
-    assert both  # the same windows at the same times
+    # When sample 0 was received, by each answer. Which windows are answered is up to the machine's load.
+    begun = {channel: {ticks(one["rx_time"]) - round(one["sample_start"] * 100e6 / RATE) for one in run.answers()
+                       if one["channel"] == channel} for channel in (0, 1)}
+    assert len(begun[0]) == 1 and begun[0] == begun[1]
 
 
 @driver
