@@ -28,7 +28,7 @@ def block(tmp_path):
 
 def change(block, weights):
     block.set_weights(str(weights))
-    assert block._changer.wait(PATIENCE_S)
+    assert block._weights.changer.wait(PATIENCE_S)
     return block.statistics()
 
 

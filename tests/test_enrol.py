@@ -308,10 +308,10 @@ def test_a_message_enrols_in_a_running_block_and_a_bad_one_leaves_the_old_weight
     samples = chirps(12, 70)
     block = inference(weights=str(weights), length=LENGTH, backend="torch-float32", sample_rate=1e6)
     save = tmp_path / "live.safetensors"
-    block._on_weights(pmt.to_pmt({"enrol": "sweep", "recording": str(recording), "save": str(save)}))
-    assert block._changer.wait(120) and block.statistics()["weights"] == "live"
-    block._on_weights(pmt.to_pmt({"enrol": "other", "recording": "nowhere.parquet", "save": str(save)}))
-    assert block._changer.wait(120) and "no such file" in block.statistics()["weights_error"]
+    block._weights.on_message(pmt.to_pmt({"enrol": "sweep", "recording": str(recording), "save": str(save)}))
+    assert block._weights.changer.wait(120) and block.statistics()["weights"] == "live"
+    block._weights.on_message(pmt.to_pmt({"enrol": "other", "recording": "nowhere.parquet", "save": str(save)}))
+    assert block._weights.changer.wait(120) and "no such file" in block.statistics()["weights_error"]
     top = gr.top_block()
     sink, tags = blocks.null_sink(8 * LENGTH), blocks.tag_debug(8 * LENGTH, "", "emind_modulation")
     tags.set_display(False)
@@ -321,8 +321,8 @@ def test_a_message_enrols_in_a_running_block_and_a_bad_one_leaves_the_old_weight
     top.run()
     labels = [pmt.to_python(tag.value)["label"] for tag in tags.current_tags()]
     assert len(labels) == 12 and labels.count("sweep") >= 10
-    block._on_weights(pmt.to_pmt({"remove": "sweep", "save": str(save)}))
-    assert block._changer.wait(120) and "sweep" not in block._engine.heads["modulation"].labels
+    block._weights.on_message(pmt.to_pmt({"remove": "sweep", "save": str(save)}))
+    assert block._weights.changer.wait(120) and "sweep" not in block._engine.heads["modulation"].labels
 
 
 def test_a_message_may_carry_the_samples_and_one_that_lacks_something_is_refused():

@@ -158,7 +158,7 @@ def test_weights_with_other_heads_take_over_while_the_stream_runs(tmp_path, wind
     top_block.start()
     passed(block, 50)
     block.set_weights(str(second))
-    assert block._changer.wait(PATIENCE_S)
+    assert block._weights.changer.wait(PATIENCE_S)
     passed(block, 200)
     top_block.stop()
     top_block.wait()
@@ -184,6 +184,6 @@ def passed(block, windows):
 def test_weights_that_lack_a_head_that_was_asked_for_are_refused(tmp_path, path):
     block = made(path, heads=["radar"])
     block.set_weights(str(save(tmp_path / "other.safetensors", names=("modulation",))))
-    assert block._changer.wait(PATIENCE_S)
+    assert block._weights.changer.wait(PATIENCE_S)
     said = block.statistics()
     assert said["weights"] == "all" and "no head 'radar'; its heads: modulation" in said["weights_error"]

@@ -25,19 +25,17 @@ from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .guarded import Guarded
 from .reports import Reports
-from .runtime.changing import Changer
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
 from .runtime.machine import set_aside_what_is_there, take_back
 from .runtime.ready import ready_engine
 from .runtime.statistics import Statistics
 from .runtime.streams import Streams
 from .runtime.worker import Worker, lanes_of
-from .weights_pmt import EnrolRequest, read_weights
+from .weights_port import WeightsPort
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
 _STATISTICS = pmt.intern(tags.PORT_STATISTICS)
-_WEIGHTS = pmt.intern(tags.PORT_WEIGHTS)
 _NO_DATA = pmt.init_u8vector(0, [])
 
 _STATISTICS_EVERY_S = 1.0
@@ -136,8 +134,11 @@ class inference(Guarded, gr.basic_block):
                 f"batch {batch} and hold {hold} must be at least 1, max_latency_ms {max_latency_ms}, "
                 f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
             )
+        def load(weights: str) -> object:
+            return ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
+
         if engine is None:
-            engine = ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
+            engine = load(weights)
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -149,12 +150,8 @@ class inference(Guarded, gr.basic_block):
         gr.basic_block.__init__(self, "emind_inference", in_sig=windows, out_sig=outputs)
         self._engine = engine  # what the next start begins with
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
-        self._heads = heads
-        self._backend, self._threads, self._processes = backend, threads, processes
-        self._apart = apart
-        self._asked_for = self._weights = weights
-        self._weights_error: str | None = None
-        self._changer = Changer(self._load, self._accept, self._refuse)
+        self._load_engine = load
+        self._weights = WeightsPort(self, weights, engine.name, backend, self._load, self._accept)
         self._length = length
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
@@ -165,8 +162,6 @@ class inference(Guarded, gr.basic_block):
         self._reports = Reports(self, self._detections, length, len(outputs), rate)
         self._prepare()
         self.message_port_register_out(_STATISTICS)
-        self.message_port_register_in(_WEIGHTS)
-        self.set_msg_handler(_WEIGHTS, self._on_weights)
         self.set_msg_handler(pmt.intern(tags.PORT_DETECTIONS_ACK), self._on_acknowledge)
         self.set_tag_propagation_policy(gr.TPP_ALL_TO_ALL)
         level = self.log_level()
@@ -190,8 +185,8 @@ class inference(Guarded, gr.basic_block):
             values["rate_outside_training"] = True
         if self._reports.outside:
             values[tags.WINDOWS_OUTSIDE] = dict(self._reports.outside)
-        if self._weights_error is not None:
-            values["weights_error"] = self._weights_error
+        if self._weights.error is not None:
+            values["weights_error"] = self._weights.error
         return values
 
     def set_weights(self, weights: str) -> None:
@@ -201,9 +196,7 @@ class inference(Guarded, gr.basic_block):
         of the old ones or of the new ones. Weights that cannot be used, or ask for another window length, are refused
         with a line in the log, and the old ones go on.
         """
-        if weights != self._asked_for:
-            self._asked_for = weights
-            self._changer.ask(weights)
+        self._weights.ask(weights)
 
     def watch_detections(self, block: object, port: str = tags.PORT_DETECTIONS) -> None:
         """Leave no more than ``detections_limit`` messages in the queue of this block's input port.
@@ -268,48 +261,21 @@ class inference(Guarded, gr.basic_block):
     def _on_acknowledge(self, message: pmt.pmt_base) -> None:
         self._detections.acknowledge(message)
 
-    def _on_weights(self, message: pmt.pmt_base) -> None:
-        """What a message may be: see :func:`.weights_pmt.read_weights`."""
-        try:
-            asked = read_weights(message)
-        except EMindError as fault:
-            self.logger.error(str(fault))
-            return
-        if isinstance(asked, EnrolRequest):
-            self._asked_for = asked.save
-            self._changer.ask(asked)
-        else:
-            self.set_weights(asked)
-
-    def _load(self, weights: str | EnrolRequest) -> object:
-        if isinstance(weights, EnrolRequest):
-            weights, said = weights.carried_out(self._weights, self._backend)
-            self.logger.info("; ".join(said))
-        engine = ready_engine(
-            weights, self._backend, self._threads, self._batch, self._heads, self._streams.names, self._processes,
-            self._policy == LOSSLESS, self._apart,
-        )  # fmt: skip
+    def _load(self, weights: str) -> object:
+        engine = self._load_engine(weights)
         if engine.spec.length != self._length:
             raise EMindError(
                 f"weights {weights} are for windows of {engine.spec.length} samples, this flowgraph cuts {self._length}"
             )
         self._streams.check(engine.heads, weights)
-        self._weights = weights
         return engine
 
     def _accept(self, engine: object) -> None:
         with self._engine_lock:
-            self._engine, self._weights_error = engine, None
+            self._engine = engine
             self._rate_outside = False
             if self._worker is not None:
                 self._worker.replace_engine(engine)
-        self.logger.info(f"weights {engine.name} take over")
-
-    def _refuse(self, weights: str, error: Exception) -> None:
-        fault = str(error) if isinstance(error, EMindError) else f"{type(error).__name__}: {error}"
-        self._weights_error = fault
-        self._asked_for = ""  # the same may be asked for again, mended
-        self.logger.error(f"{fault}; {self._engine.name} goes on")
 
     def _prepare(self) -> None:
         self._statistics = Statistics()

@@ -32,9 +32,9 @@ class qa_changing_weights(AccountedFor):
                 raise EMindError(f"weights {name} are for windows of {engines[name].spec.length} samples")
             return engines[name]
 
-        chain.inference._changer._load = load
+        chain.inference._weights.changer._load = load
         chain.inference.set_weights(weights)
-        self.assertTrue(chain.inference._changer.wait(PATIENCE_S))
+        self.assertTrue(chain.inference._weights.changer.wait(PATIENCE_S))
 
     def test_weights_change_between_two_batches_and_each_answer_is_of_one_engine(self):
         samples = known(2000)
@@ -97,11 +97,11 @@ class qa_changing_weights(AccountedFor):
         key, path = pmt.intern("weights"), pmt.intern("new")
         for message in (path, pmt.cons(key, path), pmt.dict_add(pmt.make_dict(), key, path)):
             block = inference(length=LENGTH, engine=FakeEngine())
-            block._changer._load = lambda name: FakeEngine(name=name)
-            block._on_weights(message)
-            self.assertTrue(block._changer.wait(PATIENCE_S))
+            block._weights.changer._load = lambda name: FakeEngine(name=name)
+            block._weights.on_message(message)
+            self.assertTrue(block._weights.changer.wait(PATIENCE_S))
             self.assertEqual(block.statistics()["weights"], "new")
-        block._on_weights(pmt.from_long(7))
+        block._weights.on_message(pmt.from_long(7))
         self.assertEqual(block.statistics()["weights"], "new")
 
     def test_new_weights_that_raise_end_or_pass_as_any_engine(self):

@@ -303,7 +303,7 @@ class qa_streams(gr_unittest.TestCase):
             self.assertTrue(old.entered.wait(PATIENCE_S))
             with mock.patch.dict(vars(sys.modules[inference.__module__]), ready_engine=lambda *arguments: new):
                 block.set_weights("new")
-                self.assertTrue(block.inference._changer.wait(PATIENCE_S))
+                self.assertTrue(block.inference._weights.changer.wait(PATIENCE_S))
             old.open.set()
             tb.wait()
             out = np.array(sinks[1].data(), np.complex64)
