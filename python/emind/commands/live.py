@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from ..contract.errors import EMindError, UsageError
+from ..contract.schema import changed_labels, checked_label
 from ..storage.recording import open_recording
 from ..storage.recording_files import FILE_FORMATS, check_target
 from .head_text import add_heads_argument
@@ -144,7 +145,10 @@ def parse_command(text: str) -> dict:
     if "label" in command:
         if not isinstance(command["label"], dict):
             raise UsageError("label is an object of columns")
-        command["label"] = parse_labels([f"{name}={value}" for name, value in command["label"].items()])
+        try:
+            command["label"] = {name: checked_label(name, value) for name, value in command["label"].items()}
+        except EMindError as fault:
+            raise UsageError(f"label: {fault}") from None
     return command
 
 
@@ -259,9 +263,10 @@ class Session:
     def _command(self, command: dict) -> None:
         if command.pop("stop", False):
             self._stop()
-        elif command and self.child is not None:
-            if "label" in command:
-                self.settings["labels"] = command["label"]
+            return
+        if "label" in command:  # together with those before, as the processes to come need them too
+            command["label"] = self.settings["labels"] = changed_labels(self.settings["labels"], command["label"])
+        if command and self.child is not None:
             self.child.send(command)
 
     def _on_opened(self, **told) -> None:

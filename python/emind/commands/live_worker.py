@@ -148,6 +148,7 @@ class Radio:
             if command is None or command.get("stop"):
                 return False
             self.settings.update({k: v for k, v in command.items() if k in ("freq", "gain", "rate", "antenna")})
+            self.settings["labels"] = command.get("label", self.settings["labels"])
         return True
 
     # --- running -----------------------------------------------------------------------------------------------

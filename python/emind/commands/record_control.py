@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 
 from ..contract.errors import EMindError
+from ..contract.schema import changed_labels
 from .live_process import read_lines
 
 TICK_S = 0.1
@@ -63,9 +64,10 @@ class Control:
         return bool(self._watchdog.lost)
 
     def set_labels(self, labels: dict) -> None:
-        """Change these labels of what follows; None takes one away."""
-        self._labels = {name: value for name, value in {**self._labels, **labels}.items() if value is not None}
-        self._flowgraph.recorder.set_labels(self._labels)
+        """Change these labels of what follows; None takes one away. EMindError: nothing is changed."""
+        wanted = changed_labels(self._labels, labels)
+        self._flowgraph.recorder.set_labels(wanted)
+        self._labels = wanted
         self._say("labels: " + (", ".join(f"{k}={v}" for k, v in self._labels.items()) or "none"))
 
     def set_recording(self, recording: bool) -> None:

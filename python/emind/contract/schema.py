@@ -90,3 +90,9 @@ def checked_label(name: str, value: Any) -> Any:
     if number != int(number) or abs(number) > WHOLE_MAX:
         raise EMindError(f"{name} is a whole number, not {value!r}")
     return int(number)
+
+
+def changed_labels(before: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``before`` with the columns of ``change``, checked; None takes a label away. EMindError leaves ``before`` whole."""
+    merged = {**before, **{name: checked_label(name, value) for name, value in change.items()}}
+    return {name: value for name, value in merged.items() if value is not None}
