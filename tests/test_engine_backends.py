@@ -100,9 +100,23 @@ def test_openvino_and_torch_agree_on_generated_validation_windows():
         assert np.mean(apart <= 0.01) >= 0.97 and apart.max() < 0.025 and apart.mean() < 0.003
 
 
-@pytest.mark.parametrize("count", [1, 7, 16, 33])
-def test_a_window_is_answered_the_same_in_any_batch(path, count):
-    engine = load_engine(path, "openvino-float32")
+@pytest.fixture(scope="module")
+def warm(path):
+    """An engine of one stream with graphs for batches of up to 16 windows."""
+    engine = load_engine(path, "openvino-float32", threads=1)
+    engine.warm_up(16)
+    assert sorted(engine._graphs["pass"]._sized) == [1, 2, 3, 4, 6, 8, 12, 16]
+    return engine
+
+
+@pytest.mark.parametrize("count, size", [(1, 1), (4, 4), (5, 6), (7, 8), (9, 0), (11, 12), (13, 0), (14, 16), (17, 0)])
+def test_a_batch_is_filled_up_by_two_windows_at_most(warm, count, size):
+    assert warm._graphs["pass"]._size_for(count) == size
+
+
+@pytest.mark.parametrize("count", [1, 5, 7, 9, 11, 16, 33])
+def test_a_window_is_answered_the_same_in_any_batch(warm, count):
+    engine = warm
     windows, rates = raw(count), np.full(count, 1e6)
     one_by_one = [engine.infer(windows[n : n + 1], rates[n : n + 1])["modulation"][0] for n in range(count)]
     np.testing.assert_allclose(engine.infer(windows, rates)["modulation"], one_by_one, atol=1e-5)
@@ -144,6 +158,17 @@ def test_a_cache_that_cannot_be_written_is_no_fault(shallow, tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_engine(shallow, "openvino").infer(raw(1), np.full(1, 1e6))["modulation"].shape == (1, len(MODULATIONS))
+
+
+def test_a_graph_that_cannot_be_kept_leaves_nothing_behind(shallow, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(*paths):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(openvino_graph.os, "replace", full)
+    load_engine(shallow, "openvino")
+    assert list(tmp_path.glob("gr-emind/*")) == []
 
 
 def test_the_cache_is_bounded(shallow, tmp_path, monkeypatch):

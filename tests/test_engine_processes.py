@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import several_heads
 from emind.contract.errors import EMindError, UsageError
+from emind.runtime import engine_processes, ready
 from emind.runtime.engine import load_engine
 from emind.runtime.engine_processes import ProcessEngine
 from emind.runtime.ready import MOST_PROCESSES, PROCESSES, default_processes, ready_engine
@@ -103,6 +104,50 @@ def test_a_process_that_is_killed_is_an_error_once_and_then_replaced(path):
         engine.close()
 
 
+def test_a_process_that_hangs_is_ended_and_replaced(path, monkeypatch):
+    monkeypatch.setattr(engine_processes, "ANSWER_S", 0.5)
+    engine = ProcessEngine(path, BACKEND, threads=1, heads=("modulation",))
+    try:
+        windows, rates = several_heads.raw(2), np.full(2, np.nan)
+        before = engine.infer(windows, rates)["modulation"]
+        (hung,) = engine.processes
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises(RuntimeError, match="has not answered for 0.5 s and was ended"):
+            engine.infer(windows, rates)
+        monkeypatch.setattr(engine_processes, "ANSWER_S", 20.0)  # the next one may start slowly
+        np.testing.assert_array_equal(engine.infer(windows, rates)["modulation"], before)
+        wait_until_gone([hung])
+    finally:
+        engine.close()
+
+
+def test_a_process_that_cannot_be_replaced_is_tried_again_with_the_next_batch(path, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(path.read_bytes())
+    engine = ProcessEngine(weights, BACKEND, threads=1, heads=("modulation",))
+    try:
+        windows, rates = several_heads.raw(2), np.full(2, np.nan)
+        before = engine.infer(windows, rates)["modulation"]
+        os.kill(engine.processes[0], signal.SIGKILL)
+        wait_until_gone(engine.processes)
+        weights.rename(tmp_path / "aside")
+        with pytest.raises(RuntimeError, match="died"):
+            engine.infer(windows, rates)
+        for _ in range(2):
+            with pytest.raises(EMindError, match="w.safetensors"):
+                engine.infer(windows, rates)
+        (tmp_path / "aside").rename(weights)
+        np.testing.assert_array_equal(engine.infer(windows, rates)["modulation"], before)
+    finally:
+        engine.close()
+
+
+def test_memory_that_cannot_be_shared_is_told_as_what_it_is(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine_processes, "_memory_file", lambda: open("/dev/null", "rb", buffering=0))
+    with pytest.raises(EMindError, match="no memory to share with a process for inference"):
+        ProcessEngine(path, BACKEND, threads=1, heads=("modulation",))
+
+
 def test_closing_ends_the_processes_and_so_does_forgetting_the_engine(path):
     for forget in (False, True):
         engine = ProcessEngine(path, BACKEND, threads=1, heads=("modulation",))
@@ -179,3 +224,11 @@ def test_a_layout_comes_back_from_its_description_and_its_arrays_do_not_overlap(
     windows[...], rates[...], rows["a"][...], rows["b"][...] = 1 + 1j, 2, 3, 4j
     assert (windows == 1 + 1j).all() and (rates == 2).all() and (rows["a"] == 3).all() and (rows["b"] == 4j).all()
     assert rows["b"].shape == (MOST, 2, 7)
+
+
+def test_no_more_processes_are_started_than_the_memory_holds(monkeypatch):
+    monkeypatch.delenv(PROCESSES, raising=False)
+    monkeypatch.setattr(ready, "available_threads", lambda: 6)
+    for memory, processes in ((0, 1), (3 << 30, 3), (1 << 40, 6)):
+        monkeypatch.setattr(ready, "available_memory", lambda memory=memory: memory)
+        assert default_processes(BACKEND, 0) == processes

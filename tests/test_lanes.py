@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -135,6 +137,66 @@ def test_an_engine_with_fewer_lanes_takes_over(pair):
     assert worker.wait(3, PATIENCE_S)
     assert worker.answers(np.arange(4), 1)[1]["value"][:, 0].tolist() == [-1, -2, -3, -4]
     assert worker.made_by(np.arange(4)).tolist() == [1] * 4 and single.calls.acquire(timeout=PATIENCE_S)
+
+
+def test_a_worker_of_one_thread_has_all_lanes_of_the_next_engine_infer_each_batch():
+    class Two:
+        lanes = 2
+
+        def infer(self, windows, rates_hz, lane=None):
+            return {"value": np.full((len(windows), 1), -1 if lane is None else lane, np.float32)}
+
+    worker = Worker(Lanes(1), LENGTH, batch=2, max_latency_s=1e6)
+    worker.replace_engine(Two())
+    worker.start()
+    worker.submit(windows_of(1, 2), 1e6)
+    assert worker.wait(1, PATIENCE_S)
+    assert worker.answers(np.arange(2), 1)[1]["value"][:, 0].tolist() == [-1, -1]
+    assert worker.stop(PATIENCE_S)
+
+
+def test_a_lane_that_waits_keeps_no_engine_that_another_took_over_from(pair):
+    engine, worker = pair
+    worker.submit(windows_of(1, 2, 3, 4), 1e6)
+    engine.wait_for(2)
+    for gate in engine.gates:
+        gate.release()
+    assert worker.wait(3, PATIENCE_S)
+    old = Lanes(2)
+    for gate in old.gates:
+        gate.release()
+    seen = weakref.ref(old)
+    worker.replace_engine(old)
+    worker.submit(windows_of(5, 6), 1e6)
+    assert worker.wait(5, PATIENCE_S)
+    worker.replace_engine(engine)
+    worker.release(6)
+    worker.forget_engines(2)
+    del old
+    for gate in engine.gates:
+        gate.release()
+    worker.submit(windows_of(7, 8), 1e6)  # one lane has it, the other still waits since the old engine's batch
+    assert worker.wait(7, PATIENCE_S)
+    gc.collect()
+    assert seen() is None
+
+
+def test_the_speed_of_lanes_that_end_together_is_that_of_all_of_them():
+    worker = Worker(Lanes(2), LENGTH, batch=16)
+    for _ in range(40):  # 32 windows a second, in two batches that come back within a millisecond
+        worker._reckon(16, 1.0, 0.999)
+        worker._reckon(16, 1.0, 0.001)
+    assert worker.speed == pytest.approx(32, rel=0.2)
+
+
+def test_what_is_set_aside_for_one_stream_stays_so_until_the_last_one_ends():
+    before = gc.get_freeze_count()
+    machine.set_aside_what_is_there()
+    machine.set_aside_what_is_there()
+    machine.take_back()
+    assert gc.get_freeze_count() > before
+    machine.take_back()
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("cores, own", [(1, 0), (2, 1), (4, 1), (8, 2), (16, 4)])

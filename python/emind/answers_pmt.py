@@ -80,7 +80,7 @@ class Said:
 
     def _with_fields(self, value: pmt.pmt_base) -> pmt.pmt_base:
         for key, field in self._fields:
-            value = pmt.dict_add(value, key, field)
+            value = pmt.acons(key, field, value)  # as dict_add, for a key that is not there yet
         return value
 
 
@@ -192,19 +192,19 @@ def detection(
 ) -> pmt.pmt_base:
     """PDU of window ``number``, which reckons from ``anchor``, with ``valid`` samples of signal at ``rate`` Hz."""
     start, state = anchor.start_of(number), anchor.state
-    fields = pmt.dict_add(pmt.make_dict(), _SAMPLE_START, pmt.from_uint64(start))
-    fields = pmt.dict_add(fields, _SAMPLE_COUNT, pmt.from_long(valid))
+    fields = pmt.acons(_SAMPLE_START, pmt.from_uint64(start), pmt.make_dict())
+    fields = pmt.acons(_SAMPLE_COUNT, pmt.from_long(valid), fields)
     time_ = state.time_at(start)
     if time_ is not None:
         moment = pmt.make_tuple(pmt.from_uint64(time_[0]), pmt.from_double(time_[1]))
-        fields = pmt.dict_add(fields, _RX_TIME, moment)
+        fields = pmt.acons(_RX_TIME, moment, fields)
     if not math.isnan(rate):
-        fields = pmt.dict_add(fields, _RX_RATE, pmt.from_double(rate))
+        fields = pmt.acons(_RX_RATE, pmt.from_double(rate), fields)
     if not math.isnan(state.freq):
-        fields = pmt.dict_add(fields, _RX_FREQ, pmt.from_double(state.freq))
+        fields = pmt.acons(_RX_FREQ, pmt.from_double(state.freq), fields)
     if not math.isnan(snr_db):
-        fields = pmt.dict_add(fields, _SNR_DB, pmt.from_double(float(snr_db)))
-    fields = pmt.dict_add(fields, _LATENCY_MS, pmt.from_double(float(latency_ms)))
+        fields = pmt.acons(_SNR_DB, pmt.from_double(float(snr_db)), fields)
+    fields = pmt.acons(_LATENCY_MS, pmt.from_double(float(latency_ms)), fields)
     for each in said:
-        fields = pmt.dict_add(fields, each.entry, each.value)
+        fields = pmt.acons(each.entry, each.value, fields)
     return pmt.cons(fields, _NO_DATA)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -139,6 +140,7 @@ class inference(Guarded, gr.basic_block):
 
         if engine is None:
             engine = load(weights)
+            gc.collect()  # not in `start`, where other streams may run
         if length != engine.spec.length:
             raise EMindError(
                 f"{engine.name} was trained on windows of {engine.spec.length} samples: "
@@ -250,7 +252,8 @@ class inference(Guarded, gr.basic_block):
             return True
         if not self._worker.stop():
             self.logger.error("the engine has not come back from its last batch: its thread is left behind")
-        take_back()
+        if self._policy != LOSSLESS:
+            take_back()
         self._dispatcher.abandon()
         self._publish_statistics()
         with self._engine_lock:

@@ -100,7 +100,7 @@ class overlap_add(Guarded, gr.basic_block):
         self._anchor = Anchor(0, 0, self._hop, self._length, StreamState())
         self._expected = 0  # sample at which the next window starts if it continues
         self._shift = 0  # from sample number in to sample number out; 0 unless windows are missing
-        self._due: list[tuple[int, pmt.pmt_base, pmt.pmt_base, pmt.pmt_base]] = []
+        self._due: list[gr.tag_t] = []  # with offsets of samples out
 
     def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
         return [1] * ninputs
@@ -211,14 +211,14 @@ class overlap_add(Guarded, gr.basic_block):
         if pmt.eq(tag.key, _WINDOW):
             return
         if pmt.eq(tag.key, _STREAM_TAG):
-            value = tag.value
-            sample = pmt.to_uint64(pmt.dict_ref(value, _STREAM_TAG_SAMPLE, pmt.PMT_NIL))
-            key = pmt.dict_ref(value, _STREAM_TAG_KEY, pmt.PMT_NIL)
-            source = pmt.dict_ref(value, _STREAM_TAG_SOURCE, pmt.PMT_F)
-            value = pmt.dict_ref(value, _STREAM_TAG_VALUE, pmt.PMT_NIL)
-            self._due.append((sample + self._shift, key, value, source))
+            fields = tag.value
+            tag.offset = pmt.to_uint64(pmt.dict_ref(fields, _STREAM_TAG_SAMPLE, pmt.PMT_NIL)) + self._shift
+            tag.key = pmt.dict_ref(fields, _STREAM_TAG_KEY, pmt.PMT_NIL)
+            tag.srcid = pmt.dict_ref(fields, _STREAM_TAG_SOURCE, pmt.PMT_F)
+            tag.value = pmt.dict_ref(fields, _STREAM_TAG_VALUE, pmt.PMT_NIL)
         else:
-            self._due.append((self._anchor.start_of(tag.offset) + self._shift, tag.key, tag.value, tag.srcid))
+            tag.offset = self._anchor.start_of(tag.offset) + self._shift
+        self._due.append(tag)  # itself: to take it apart and put it together again would cost more than all the rest
 
     def _emit_tags(self, end: int) -> None:
         """Put out the tags of all samples before ``end``."""
@@ -226,9 +226,9 @@ class overlap_add(Guarded, gr.basic_block):
             return
         later = []
         for tag in self._due:
-            if tag[0] < end:
+            if tag.offset < end:
                 for port in range(len(self._adders)):
-                    self.add_item_tag(port, *tag)
+                    self.add_item_tag(port, tag)
             else:
                 later.append(tag)
         self._due = later

@@ -19,7 +19,7 @@ from ..contract.window import HeadSpec, WindowSpec
 from ..models.emind import Encoder, positions, sample_channels
 from ..models.heads import MultiHead, features_of
 from ..models.stems import STEMS
-from .engine_base import Engine, answered, corrections, prepared, said
+from .engine_base import SMALLEST_SHARE, Engine, answered, corrections, prepared, said
 from .openvino_graph import Graph
 
 
@@ -48,8 +48,9 @@ class OpenVINOEngine(Engine):
             self._graphs["words"] = Graph(words, [(2 * model.encoder.config.width,)], "f32", threads, words.hash())
 
     def warm_up(self, batch: int) -> None:
+        share = max(-(-batch // self.threads), min(batch, 2 * SMALLEST_SHARE - 1))  # of a stream, at most
         for graph in self._graphs.values():
-            graph.prepare(-(-batch // self.threads))
+            graph.prepare(share)
         super().warm_up(batch)
 
     def _answered(self, iq_BL2: Tensor, rates_hz: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:

@@ -9,7 +9,8 @@ wait for nobody:
 
 Each takes its share of a batch, or, in a lane of its own, a whole one.
 
-A process that has died is an error for the batch that it had; the next batch finds it started again.
+A process that has died, or does not answer for ANSWER_S, is an error for the batch that it had; the next batch finds it
+started again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from .machine import all_cores, available_threads
 from .stream_process import MOST, Layout
 
 SMALLEST_SHARE = 2  # windows for which another process pays
-LARGEST_WARM_UP = 32  # windows of a share that are tried before the stream starts
+LARGEST_WARM_UP = 32  # windows at once that are tried before the stream starts
+ANSWER_S, REPORT_S = 20.0, 300.0  # that a process has for a batch, and to load the weights
 END_S = 2.0  # that a process has to end by itself
 _ROOT = Path(__file__).resolve().parents[len(__package__.split("."))]  # what this package is imported from
 
@@ -72,11 +74,11 @@ class ProcessEngine:
         most = available_threads()
         self.threads = min(threads, most) if threads > 0 else most
         processes = min(processes, self.threads)
-        share = min(-(-batch // processes), MOST, LARGEST_WARM_UP)
+        warm_up = min(batch, MOST, LARGEST_WARM_UP)  # in a lane it gets a whole batch
         heads, streams = ([names] if isinstance(names, str) else names for names in (heads, streams))
         self._order = {
             "weights": str(weights), "backend": backend, "threads": max(1, self.threads // processes),
-            "heads": None if heads is None else list(heads), "streams": list(streams), "warm_up": share,
+            "heads": None if heads is None else list(heads), "streams": list(streams), "warm_up": warm_up,
         }  # fmt: skip
         self._closed = False
         self._locks = [threading.Lock() for _ in range(processes)]  # one batch at a time each
@@ -142,8 +144,13 @@ class ProcessEngine:
             raise RuntimeError("the engine is closed")
         if self._streams[place].failed:
             self._streams[place].end()
-            self._streams[place] = _Stream(self._order, self._cores[place])
-            self._streams[place].report()
+            fresh = _Stream(self._order, self._cores[place])
+            try:
+                fresh.report()
+            except BaseException:
+                fresh.end()
+                raise
+            self._streams[place] = fresh
         return self._streams[place]
 
 
@@ -202,6 +209,8 @@ class _Stream:
     def report(self) -> dict:
         """What it has loaded, once it has. EMindError where it could not."""
         try:
+            if not self._connection.poll(REPORT_S):
+                self._process.kill()
             told = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             raise EMindError(f"a process for inference ended before it had loaded the weights ({self._how()})") from None
@@ -224,14 +233,18 @@ class _Stream:
 
     def answers(self, count: int) -> tuple[dict[str, np.ndarray], str]:
         """Rows of each head, as views, and what went wrong, empty when nothing did."""
-        fault = ""
+        fault, hangs = "", False
         try:
             if not self.failed:
+                hangs = not self._connection.poll(ANSWER_S)
+                if hangs:
+                    self._process.kill()
                 fault = self._connection.recv_bytes().decode()
         except (EOFError, OSError):
             self.failed = True
         if self.failed:
-            fault = f"a process for inference has died ({self._how()})"
+            how = f"has not answered for {ANSWER_S:g} s and was ended" if hangs else f"has died ({self._how()})"
+            fault = f"a process for inference {how}"
         return ({} if fault else {name: rows[:count] for name, rows in self._rows.items()}), fault
 
     def _how(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 # Asked once: who is moved to some of them (`move_to`) still knows of all.
@@ -47,13 +48,33 @@ def has_graphics_device() -> bool:
     return Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
 
 
+def available_memory() -> int:
+    """Bytes that programs can still have; a lot where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return 1 << 40
+
+
+_SET_ASIDE = 0  # how many streams asked for it
+_SET_ASIDE_LOCK = threading.Lock()
+
+
 def set_aside_what_is_there() -> None:
-    """Let Python's search for garbage pass over all objects of now: the libraries have a million of them, and looking
-    at each holds every thread of the process for tens of milliseconds, once in some seconds. `take_back` ends it."""
-    gc.collect()
-    gc.freeze()
+    """Let Python's search for garbage pass over all objects of now: the libraries have a hundred thousand of them, and
+    looking at each holds every thread of the process for tens of milliseconds, once in some seconds. Each call is ended
+    by one of `take_back`."""
+    global _SET_ASIDE
+    with _SET_ASIDE_LOCK:
+        _SET_ASIDE += 1
+        gc.freeze()
 
 
 def take_back() -> None:
-    """Let the search for garbage look at everything again."""
-    gc.unfreeze()
+    """Let the search for garbage look at everything again, once nobody else needs it otherwise."""
+    global _SET_ASIDE
+    with _SET_ASIDE_LOCK:
+        _SET_ASIDE -= 1
+        if _SET_ASIDE == 0:
+            gc.unfreeze()

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -90,7 +91,7 @@ class Graph:
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs for inputs (B, ...), float32. They are good until this thread runs a batch of this size again."""
         count = len(arrays[0])
-        size = next((size for size in self._sized if count <= size <= count + FILLED_UP), 0)
+        size = self._size_for(count)
         request = self._request(size)
         # Tensors over the arrays' own memory, which they do not keep alive.
         arrays = [_filled_up(values, size) for values in arrays]
@@ -99,6 +100,10 @@ class Graph:
         request.start_async()
         request.wait()
         return [request.get_output_tensor(index).data[:count] for index in range(len(self.any_size.outputs))]
+
+    def _size_for(self, count: int) -> int:
+        """The size that a batch of ``count`` is filled up to, 0: it goes to the graph for any."""
+        return next((size for size in self._sized if count <= size <= count + FILLED_UP), 0)
 
     def _request(self, size: int):
         """This thread's own, of the graph for batches of ``size``, 0: of any."""
@@ -149,10 +154,13 @@ def cache_folder() -> Path:
 
 def _from_cache(core, digest: str, options: dict):
     """The compiled graph of this digest; None where there is none, or a damaged one."""
+    path = cache_folder() / f"{digest}.blob"
     try:
-        blob = (cache_folder() / f"{digest}.blob").read_bytes()
+        blob = path.read_bytes()
     except OSError:
         return None
+    with suppress(OSError):
+        os.utime(path)  # those not used for the longest time go first
     checksum, data = blob[:32], blob[32:]
     if hashlib.sha256(data).digest() != checksum:
         return None
@@ -165,6 +173,7 @@ def _from_cache(core, digest: str, options: dict):
 def _to_cache(compiled, digest: str) -> None:
     """Keep a compiled graph, whole or not at all. A cache that cannot be written is no fault."""
     data = compiled.export_model().getvalue()
+    temporary = None
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,4 +185,5 @@ def _to_cache(compiled, digest: str) -> None:
         for path in oldest_first[:-KEPT_GRAPHS]:
             path.unlink()
     except OSError:
-        return
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..contract.errors import UsageError
-from .machine import available_threads, divided_cores, has_graphics_device, move_to, spared_threads
+from .machine import available_memory, available_threads, divided_cores, has_graphics_device, move_to, spared_threads
 
 PROCESSES = "EMIND_PROCESSES"  # variable of the environment
-MOST_PROCESSES = 8  # a quarter of a gigabyte each
+MOST_PROCESSES = 8
+PROCESS_BYTES = 1 << 30  # that one may take: a small encoder's has half of it
 
 
 def ready_engine(
@@ -64,4 +65,4 @@ def default_processes(backend: str, threads: int) -> int:
     if backend == "torch-compiled" or (backend in ("auto", "torch") and has_graphics_device()):
         return 0  # each would compile for minutes, or take the device's memory for itself
     most = available_threads()
-    return min(threads or most, most, MOST_PROCESSES)
+    return max(1, min(threads or most, most, MOST_PROCESSES, available_memory() // PROCESS_BYTES))

@@ -8,10 +8,12 @@ is closed, however the other side ended.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -68,20 +70,33 @@ class Layout:
 
 def main() -> None:
     connection, descriptor = Connection(int(sys.argv[1])), int(sys.argv[2])
+    status = 0
     try:
         order = json.loads(connection.recv_bytes())
         engine, layout = _loaded(connection, order)
         if engine is not None:
-            os.ftruncate(descriptor, layout.size)
-            with mmap.mmap(descriptor, layout.size) as memory:
+            try:
+                os.ftruncate(descriptor, layout.size)
+                memory = mmap.mmap(descriptor, layout.size)
+            except OSError as fault:
+                _refuse(connection, f"no memory to share with a process for inference: {fault.strerror or fault}")
+            else:
+                gc.collect()
                 set_aside_what_is_there()
                 _tell(connection, engine, layout)
                 _serve(connection, engine, layout.arrays(memory))
     except (EOFError, ConnectionError):
         pass
+    except BaseException:
+        status = 1
+        traceback.print_exc()
     finally:
         # What the interpreter would do first, such as to give back the memory that arrays still look at, is for others.
-        os._exit(0)
+        os._exit(status)
+
+
+def _refuse(connection: Connection, fault: str, usage: bool = False) -> None:
+    connection.send_bytes(json.dumps({"error": fault, "usage": usage}).encode())
 
 
 def _loaded(connection: Connection, order: dict):
@@ -101,7 +116,7 @@ def _loaded(connection: Connection, order: dict):
             answers = engine.infer(windows.view(np.complex64), np.full(count, np.nan))
     except Exception as error:  # whatever is wrong: the other side says it
         fault = str(error) if isinstance(error, EMindError) else f"{type(error).__name__}: {error}"
-        connection.send_bytes(json.dumps({"error": fault, "usage": isinstance(error, UsageError)}).encode())
+        _refuse(connection, fault, isinstance(error, UsageError))
         return None, None
     return engine, Layout.of(engine.spec.length, answers)
 

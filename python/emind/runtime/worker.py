@@ -102,13 +102,14 @@ class Worker:
         self._capacity = max(capacity, 2 * batch)
         self._ring = Ring(max(slots, self._capacity), length)
         self._limit = self._capacity  # windows that may wait, fewer once answers have come too late
-        self._speed = 0.0  # windows a second while there is work, 0 until known
+        self._pace_s = 0.0  # between two windows while there is work, 0 until known
         self._bearable_s = math.inf  # age at which the caller last gave windows up
         self._submitted = self._taken = self._released = 0
         self._flights: dict[int, tuple[int, int]] = {}  # by lane: first window of the batch that it has, and how many
         self._busy_since = self._finished = -math.inf  # when the first of the lanes began, when the last batch came back
         self._closing = False
         self._changed = threading.Condition()
+        self._work = threading.Condition(self._changed._lock)  # for the lanes: one is woken, not all of them
         self._threads = [self._new_thread(lane) for lane in range(lanes_of(engine))]
 
     def _new_thread(self, lane: int) -> threading.Thread:
@@ -134,6 +135,7 @@ class Worker:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            self._work.notify_all()
         until = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.ident is not None:
@@ -168,7 +170,7 @@ class Worker:
     def speed(self) -> float:
         """Windows a second that the engine infers while it has work; 0 until known."""
         with self._changed:
-            return self._speed
+            return 1.0 / self._pace_s if self._pace_s else 0.0
 
     @property
     def full_batch_waits(self) -> bool:
@@ -205,8 +207,10 @@ class Worker:
         first = self._submitted
         self._ring.write(first, windows, rate_hz, self._clock())
         with self._changed:
+            none_waited = self._submitted == self._taken
             self._submitted = first + len(windows)
-            self._changed.notify_all()
+            if none_waited or self._ready():
+                self._work.notify()
         return first
 
     def cancel(self, count: int) -> None:
@@ -236,7 +240,6 @@ class Worker:
         with self._changed:
             self._released = max(self._released, below)
             self._taken = max(self._taken, below)
-            self._changed.notify_all()
 
     def too_late(self, age_s: float) -> None:
         """The caller gave up windows of this age: from the next batch on let fewer wait, so that they come in time.
@@ -258,9 +261,10 @@ class Worker:
 
     def _run(self, lane: int) -> None:
         while True:
+            engine = windows = answers = None  # a lane that waits keeps no engine that others took over from
             with self._changed:
                 while not self._closing and self.error is None and not self._ready():
-                    self._changed.wait(self._patience())
+                    self._work.wait(self._patience())
                 if self._closing or self.error is not None:
                     return
                 first = self._taken
@@ -269,13 +273,16 @@ class Worker:
                     self._busy_since = self._clock()
                 self._flights[lane] = first, count
                 self._taken = first + count
+                if self._submitted > self._taken:
+                    self._work.notify()
                 number = self._asked = self._engine
                 engine = self._engines[number]
                 self._ring.forget_engines(min(self._engines))
             begun = self._clock()
             try:
                 windows, rates = self._ring.read(first, count)
-                in_lane = (lane % engine.lanes,) if lanes_of(engine) > 1 else ()
+                lanes = lanes_of(engine)
+                in_lane = (lane % lanes,) if 1 < lanes <= len(self._threads) else ()  # else all of it infers each batch
                 try:
                     answers, missing = engine.infer(windows, rates, *in_lane), ()
                 except Unanswered as partly:
@@ -298,8 +305,9 @@ class Worker:
 
     def _reckon(self, count: int, inferring_s: float, taken_s: float) -> None:
         """Learn from a batch that the engine had for ``inferring_s``, and that came so long after the one before."""
-        speed = count / max(taken_s, 1e-6)
-        self._speed = speed if self._speed == 0 else self._speed + SPEED_WEIGHT * (speed - self._speed)
+        # Times are averaged, not speeds: of two lanes that end one right after the other the second took no time at all.
+        pace_s = max(taken_s, 1e-6) / count
+        self._pace_s = pace_s if self._pace_s == 0 else self._pace_s + SPEED_WEIGHT * (pace_s - self._pace_s)
         if self._bearable_s < math.inf:
             side_by_side = len(self._flights) * count
             bearable = side_by_side * PATIENCE_SHARE * self._bearable_s / max(inferring_s, 1e-6)
@@ -309,7 +317,7 @@ class Worker:
     def _fail(self, error: BaseException, lane: int) -> None:
         with self._changed:
             self.errors += 1
-            self.last_error = error
+            self.last_error = error.with_traceback(None)  # whose frames would keep the engine
             for first, count in (self._flights.pop(lane, (0, 0)), (self._taken, self._submitted - self._taken)):
                 self._ring.mark(first, count, ENGINE_FAILED)
             if self._goes_on:
@@ -320,6 +328,7 @@ class Worker:
             else:
                 self.error = error
             self._changed.notify_all()
+            self._work.notify_all()
 
     def _ready(self) -> bool:
         waiting = self._submitted - self._taken
