@@ -10,7 +10,9 @@ from emind.contract.errors import EMindError
 from emind.contract.vocabulary import MODULATIONS
 from emind.contract.window import HeadSpec, WindowSpec
 from emind.models.checkpoint import REQUIRED, load_weights, read_header, save_weights
-from emind.models.emind import SIZES, SPECTRUM, Encoder, EncoderConfig, SpectralTokens, nano, positions
+from emind.models.emind import (
+    SIZES, SPECTRUM, Encoder, EncoderConfig, Ordering, SpectralTokens, envelope_and_step_quantiles, nano, positions, sums,
+)  # fmt: skip
 from emind.models.heads import MultiHead
 from safetensors.torch import load_file, save_file
 
@@ -202,3 +204,22 @@ def test_saving_leaves_no_temporary_file(weights):
     path, *_ = weights
     assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
     assert np.isfinite(path.stat().st_size)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 33])
+def test_sums_of_neighbours_are_those_of_each_run(count):
+    values = torch.randn(3, 2, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+    torch.testing.assert_close(sums(values, count), values.unfold(-1, count, 1).sum(-1))
+
+
+def test_phase_steps_are_smoothed_over_2_8_and_32_samples_around_every_fourth():
+    iq = torch.randn(2, 1024, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = envelope_and_step_quantiles(iq, Ordering).unflatten(-1, (4, 64))
+    x = torch.view_as_complex(iq)
+    steps = torch.cat([torch.zeros(2, 1, dtype=x.dtype), x[:, 1:] * x[:, :-1].conj()], 1)
+    rows = [x.abs().unflatten(-1, (-1, 4)).mean(-1)]
+    for smooth in (2, 8, 32):
+        rows.append(torch.stack([steps[:, max(0, at - smooth // 2) : at + smooth // 2].sum(-1).angle()
+                                 for at in range(0, 1024, 4)], -1))
+    expected = torch.stack(rows, 1).sort(-1).values.unflatten(-1, (64, 4)).mean(-1)
+    torch.testing.assert_close(found, expected)
