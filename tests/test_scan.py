@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from emind.commands.scan import merged, plan_steps
 from emind.contract.errors import UsageError
 from emind.dsp.band import Band, TuningPlan, plan_tuning
 from emind.dsp.occupancy import find_signals, tuned
-from live_run import driver, run_once
+from live_run import START_S, Live, driver, run_once
 from usrp_emulator import Emitter, Emulator, Scene, Tuning
 
 EMITTERS = [
@@ -96,7 +97,7 @@ def test_what_two_steps_have_heard_is_told_once():
 
 def test_wrong_arguments_are_one_line(emind):
     for arguments, words in ((["fm"], "give a frequency"), (["100e6", "--dwell-ms", 0], "--dwell-ms"),
-                             (["100e6", "--gain", "loud"], "decibels")):
+                             (["100e6", "--gain", "loud"], "decibels"), (["100e6", "--gain", "auto"], "one gain")):
         outcome = emind("scan", *arguments)
         assert outcome.status == 2 and words in outcome.err and len(outcome.err.splitlines()) == 1
 
@@ -151,10 +152,29 @@ def test_an_overflow_in_a_dwell_costs_that_stretch_only(small_weights):
 
 
 @driver
+def test_a_device_that_goes_in_the_middle_costs_what_was_not_heard_yet(small_weights, tmp_path):
+    scene = 'scene:{"emitters": [{"frequency": 500.1e6, "level_db": -25}], "noise_db": -80}'
+    arguments = ("500e6", *["600e6"] * 200, "--dwell-ms", 50, "--weights", small_weights, "--backend", "torch-float32",
+                 "--threads", 1, "--quiet")
+    with Emulator(scene) as device, Live(*arguments, "--args", device.arguments, command="scan") as run:
+        end = time.monotonic() + START_S
+        while abs(device.status()["chains"][0]["frequency"] - 600.125e6) > 1 and time.monotonic() < end:
+            device.wait_for(samples_sent=device.status()["chains"][0]["samples_sent"] + 10_000, within=START_S)
+        device.unplug()
+        one = run.until(lambda told: True, within=START_S)
+        assert run.process.wait(30) == 1
+    assert one["freq"] == pytest.approx(500.1e6, abs=5e3)
+    error, = [line for line in run.stderr if line.startswith("emind: error:")]
+    assert "the device has gone" in error or "does not answer" in error, run.stderr
+
+
+@driver
 def test_an_absent_device_and_a_frequency_out_of_range_are_one_line(small_weights):
     settings = ("--weights", small_weights, "--backend", "torch-float32", "--quiet")
     absent = run_once("scan", "433e6", "--args", "type=usrp2,addr=127.0.0.77", *settings)
     with Emulator() as device:
         outside = run_once("scan", "433e6", "9e9", "--args", device.arguments, *settings)
+        status = device.status()["chains"][0]
+    assert status["starts"] == 0  # said before anything was listened to
     for done, words in ((absent, "no USRP at"), (outside, "380 to 4420 MHz")):
         assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

@@ -30,8 +30,8 @@ class Refused(EMindError):
     """A setting that the device cannot take; all is as before."""
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say which radio, and how it is set."""
+def add_source_arguments(parser: argparse.ArgumentParser, automatic: bool = True) -> None:
+    """Arguments that say which radio, and how it is set; ``automatic``: the caller has a control of the gain."""
     radio = parser.add_argument_group("radio")
     radio.add_argument("--args", default="", metavar="ARGS", help="device address, such as addr=192.168.10.2 or "
                                                                    "serial=30AD123 (default: the first USRP found)")
@@ -39,7 +39,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a SoapySDR device instead of a USRP, such as rtlsdr or driver=hackrf,serial=1")
     radio.add_argument("--rate", type=float, metavar="HZ", help=f"samples a second (default: {DEFAULT_RATE:g})")
     radio.add_argument("--gain", default=None, metavar="DB",
-                       help="gain, or auto: set by the level of the samples (default: the middle of what there is)")
+                       help="gain" + ", or auto: set by the level of the samples" * automatic
+                       + " (default: the middle of what there is)")
     radio.add_argument("--antenna", metavar="NAME", help="antenna connector, such as RX2")
     radio.add_argument("--subdev", metavar="SPEC", help="subdevice, such as A:0, or 'A:0 B:0' for two channels")
     radio.add_argument("--rf-bandwidth", type=float, metavar="HZ", help="width of the analogue filter")
@@ -223,12 +224,16 @@ class UhdSource:
             raise
         self.remarks += [remark] if remark else []
 
-    def set_freq(self, hz: float) -> None:
-        """Tune all channels; the source tags the first sample that comes then. Refused outside the board's range."""
+    def check_freq(self, hz: float) -> None:
+        """Refused outside the board's range."""
         span = self.block.get_freq_range(0)
         low, high = span.start(), span.stop()
         if not low <= hz <= high:
-            raise Refused(f"{hz:g} Hz is outside of what this board receives: {low / 1e6:g} to {high / 1e6:g} MHz")
+            raise Refused(f"{hz:.10g} Hz is outside of what this board receives: {low / 1e6:g} to {high / 1e6:g} MHz")
+
+    def set_freq(self, hz: float) -> None:
+        """Tune all channels; the source tags the first sample that comes then."""
+        self.check_freq(hz)
         for channel in self.channels:
             self.block.set_center_freq(hz, channel)
         actual = self.block.get_center_freq(0)
@@ -331,11 +336,14 @@ class SoapySource:
             one.tell(rate=self.block.get_sample_rate(0))
         self.remarks += [remark] if remark else []
 
-    def set_freq(self, hz: float) -> None:
+    def check_freq(self, hz: float) -> None:
         spans = self.block.get_frequency_range(0)
         if len(spans) and not any(span.minimum() <= hz <= span.maximum() for span in spans):
-            raise Refused(f"{hz:g} Hz is outside of what this device receives: " + ", ".join(
+            raise Refused(f"{hz:.10g} Hz is outside of what this device receives: " + ", ".join(
                 f"{span.minimum() / 1e6:g} to {span.maximum() / 1e6:g} MHz" for span in spans))
+
+    def set_freq(self, hz: float) -> None:
+        self.check_freq(hz)
         for channel in self.channels:
             self.block.set_frequency(channel, hz)
         for one in self.announcers:

@@ -15,7 +15,7 @@ from ..storage.replacing import replacing
 from .classify import MAIN_HEAD, NOISE_FAMILY, _hz, progress_bar
 from .head_text import OUTSIDE_NOTE, add_heads_argument, any_outside, summary
 from .live_process import Child, stopping_signals
-from .live_source import add_source_arguments, source_settings
+from .live_source import AUTO, add_source_arguments, source_settings
 
 USABLE = 0.8  # of the rate: what the receiver's filters pass evenly
 STEP = 0.75  # of the rate from one step to the next: neighbours overlap, so a signal at an edge is whole in one of them
@@ -28,7 +28,7 @@ JOIN_HZ_SHARE = 0.5  # of the wider one's width: found twice where middles lie t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("where", nargs="+", metavar="HZ|LOW:HIGH[:STEP]",
                         help="frequencies, and ranges; the step is 0.75 of the rate unless it is given")
-    add_source_arguments(parser)
+    add_source_arguments(parser, automatic=False)
     how = parser.add_argument_group("scanning")
     how.add_argument("--dwell-ms", type=float, default=250.0, metavar="MS", help="time at each step (default: 250)")
     how.add_argument("--settle-ms", type=float, default=10.0, metavar="MS",
@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.gain == AUTO:
+        raise UsageError("--gain auto: a scan has one gain, so that signals can be compared; give decibels")
     settings = source_settings(options)
     for name in ("dwell_ms", "settle_ms"):
         value = getattr(options, name)
@@ -56,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
         path = stack.enter_context(replacing(options.json)) if options.json not in (None, "-") else None
         stack.enter_context(stopping_signals(inbox))
         progress = None if options.quiet else progress_bar(stack, "steps")
-        found, done = _receive(settings, inbox, progress, options.quiet)
+        found, done, fault = _receive(settings, inbox, progress, options.quiet)
+        if fault is not None and not done:
+            raise fault
         signals = merged(found)
         lines = [json.dumps(one) + "\n" for one in signals]
         if path:
@@ -68,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         print_table(signals, done, len(steps))
     if done < len(steps) and not options.quiet:
         print(f"emind: ended after {done} of {len(steps)} steps", file=sys.stderr)
+    if fault is not None:  # what was found until then stands above
+        raise fault
     return 0
 
 
@@ -101,8 +107,9 @@ def plan_steps(where: list[str], rate: float) -> list[float]:
     return steps
 
 
-def _receive(settings: dict, inbox: SimpleQueue, progress, quiet: bool) -> tuple[list[dict], int]:
-    """What the radio's process tells: signals, and how many steps were done. EMindError when it fails."""
+def _receive(settings: dict, inbox: SimpleQueue, progress,
+             quiet: bool) -> tuple[list[dict], int, EMindError | None]:
+    """What the radio's process tells: signals, how many steps were done, and what ended it before the last."""
     found: list[dict] = []
     done, stopping = 0, False
     child = Child(settings, inbox)
@@ -114,7 +121,7 @@ def _receive(settings: dict, inbox: SimpleQueue, progress, quiet: bool) -> tuple
                 kind, _, what = inbox.get(timeout=0.2)
             except Empty:
                 if time.monotonic() - heard > SILENT_S:
-                    raise EMindError("the driver hangs") from None
+                    return found, done, EMindError("the driver hangs")
                 continue
             heard = time.monotonic()
             if kind == "stop":
@@ -124,10 +131,9 @@ def _receive(settings: dict, inbox: SimpleQueue, progress, quiet: bool) -> tuple
                 seen_logs.add(what)
                 print(what, file=sys.stderr)
             elif kind == "exit":
-                if stopping:
-                    return found, done
-                raise EMindError(f"the radio's process failed with status {what}: "
-                                 f"{child.log[-1] if child.log else 'it said nothing'}")
+                return found, done, None if stopping else EMindError(
+                    f"the radio's process failed with status {what}: "
+                    f"{child.log[-1] if child.log else 'it said nothing'}")
             elif kind == "told" and what["kind"] == "step":
                 found += [one | {"step_freq": what["freq"]} for one in what["found"]]
                 done += 1
@@ -136,9 +142,9 @@ def _receive(settings: dict, inbox: SimpleQueue, progress, quiet: bool) -> tuple
             elif kind == "told" and what["kind"] == "event" and not quiet:
                 print(f"emind: {what['text']}", file=sys.stderr)
             elif kind == "told" and what["kind"] == "error":
-                raise (UsageError if what["status"] == 2 else EMindError)(what["text"])
+                return found, done, (UsageError if what["status"] == 2 else EMindError)(what["text"])
             elif kind == "told" and what["kind"] == "ended":
-                return found, done
+                return found, done, None
     finally:
         child.close()
 

@@ -20,7 +20,7 @@ from ..dsp.occupancy import Occupied, find_signals, tuned
 from ..guarded import Guarded, first_fault
 from ..rx_tags import readings
 from .head_text import MAIN_HEAD, rounded
-from .live_source import open_source
+from .live_source import open_source, plain
 
 MOST_TRIES = 4  # for a stretch without a gap
 MOST_WINDOWS = 64  # are asked about a signal
@@ -121,6 +121,8 @@ def scan(settings: dict, outlet, commands: queue.Queue) -> int:
         model = [settings[name] for name in ("weights", "backend", "threads", "batch", "heads")]
         engine = ready_engine(*model, waits=False)
         source = open_source(settings | {"freq": settings["steps"][0]})
+        for freq in settings["steps"]:  # before the first is listened to: one that is impossible costs no time
+            source.check_freq(freq)
         rate = source.state()["rate"]
         outlet.send("opened", weights=engine.name, backend=engine.backend, **source.describe())
         for text in source.remarks:
@@ -144,7 +146,7 @@ def scan(settings: dict, outlet, commands: queue.Queue) -> int:
         outlet.send("error", text=str(fault), status=fault.exit_status, absent=False)
         return 1
     except RuntimeError as fault:
-        outlet.send("error", text=f"the device does not answer ({fault})", status=1, absent=False)
+        outlet.send("error", text=f"the device does not answer ({plain(fault)})", status=1, absent=False)
         return 1
     outlet.send("ended")
     return 0
