@@ -154,6 +154,14 @@ def test_a_full_disk_ends_the_recording_and_not_the_reception(raw, small_weights
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_answers_that_find_no_room_are_one_line(raw, small_weights):
+    done = run_once("live", "--file", raw(tone_bursts(20_000)), "--rate", 200e3, "--weights", small_weights,
+                    "--backend", "torch-float32", "--json", "/dev/full")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("emind: error:")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert errors == ["emind: error: /dev/full: cannot be written (No space left on device)"]
+
+
 def test_the_flowgraph_reads_how_many_answers_wait_instead_of_sending_so_many_a_second(raw, small_weights):
     pytest.importorskip("gnuradio")
     from emind.commands.live_flowgraph import of_recording

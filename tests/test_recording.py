@@ -1,6 +1,7 @@
 """Recordings: every format gives the same samples by number, by our reader and by GNU Radio's blocks."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -176,3 +177,20 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
     with replacing(path) as unfinished:
         unfinished.write_text("new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_and_a_link_keep_their_names_and_a_full_disk_is_one_line(tmp_path):
+    link, full = tmp_path / "latest", tmp_path / "full"
+    link.symlink_to(tmp_path / "out.txt")
+    (tmp_path / "out.txt").write_text("old")
+    with replacing(link) as unfinished:
+        unfinished.write_text("new")
+    assert link.is_symlink() and (tmp_path / "out.txt").read_text() == "new"
+    os.mkfifo(full)
+    with replacing(full) as given:
+        assert given == full
+    full.unlink()
+    with pytest.raises(EMindError, match="full: not written \\(No space left"), replacing(full) as unfinished:
+        with open("/dev/full", "w") as file:  # as a write to ``unfinished`` would on such a disk
+            file.write("much")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "out.txt"]

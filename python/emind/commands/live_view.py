@@ -101,7 +101,10 @@ class JsonOutput(Output):
 
     def __exit__(self, *_) -> None:
         if self._path != "-":
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:  # what did not fit was said by the line that did not
+                pass
 
     def _write(self, items: list[dict]) -> None:
         try:
