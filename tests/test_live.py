@@ -122,6 +122,12 @@ def test_frequency_gain_and_rate_change_while_it_runs_and_what_cannot_be_is_refu
         if earlier["rx_freq"] != later["rx_freq"]:
             assert earlier["sample_start"] + earlier["sample_count"] <= later["sample_start"]
     assert {one["rx_rate"] for one in run.answers()} == {RATE, 250e3}
+    before = max((one for one in run.answers() if one["rx_rate"] == RATE), key=lambda one: one["sample_start"])
+    assert before["time_s"] == pytest.approx(before["sample_start"] / RATE)
+    for one in [one for one in run.answers() if one["rx_rate"] == 250e3]:
+        passed = (ticks(one["rx_time"]) - ticks(before["rx_time"])) / 100e6
+        assert one["time_s"] - before["time_s"] == pytest.approx(passed, abs=5e-3)
+    assert all(gap["samples_lost"] >= 0 for gap in run.events("gap"))
 
 
 @driver

@@ -18,7 +18,8 @@ import pytest
 from conftest import tone_bursts
 from emind.commands.live import parse_command
 from emind.commands.live_process import Overflows
-from emind.commands.live_view import View
+from emind.commands.live_view import View, text_of
+from emind.commands.sample_clock import SampleClock
 from emind.contract.errors import UsageError
 from live_run import START_S, Live, run_once
 
@@ -102,6 +103,12 @@ def read_until(number: int, words: str | None, within: float) -> str:
     return text
 
 
+def test_a_clock_that_went_back_is_told_as_that():
+    gap = {"event": "gap", "sample": 3000, "rx_time": [5, 0.0]}
+    assert text_of(gap | {"samples_lost": 50}) == "50 samples are missing before sample 3000"
+    assert text_of(gap | {"samples_lost": 0}) == "the device's time went back before sample 3000"
+
+
 def test_keys_become_commands():
     view = View({}, None)
     view.event({"event": "opened", "device": "N210", "serial": "1", "freq": 100e6, "rate": 1e6, "gain": 10.0})
@@ -174,6 +181,41 @@ def test_the_flowgraph_reads_how_many_answers_wait_instead_of_sending_so_many_a_
     assert outlet.knows and outlet.room() == outlet.limit
     outlet.sent(10 * outlet.limit)  # so many a second would be used up
     assert outlet.room() == outlet.limit
+
+
+def test_the_time_of_a_sample_goes_on_at_the_new_rate_from_where_that_holds():
+    clock = SampleClock()
+    clock.change(0, 1e6)
+    assert clock.at(1_000_000, 1e6) == 1.0
+    assert clock.at(1_600_000, 5e5) == 1.6  # an answer at a new rate, of which nothing was told yet
+    clock.change(1_500_000, 5e5)  # where it began
+    assert clock.at(1_600_000, 5e5) == pytest.approx(1.7) and clock.at(2_000_000, 5e5) == pytest.approx(2.5)
+    assert clock.at(1_400_000, 1e6) == 1.4  # answered late
+    clock.change(2_500_000, 5e5)  # opened anew at the same rate
+    assert clock.at(3_000_000, 5e5) == pytest.approx(4.5)
+
+
+def test_a_new_rate_is_told_at_its_sample_and_no_loss_is_negative():
+    gr = pytest.importorskip("gnuradio.gr")
+    import pmt
+    from emind.commands.live_watch import watch
+    from gnuradio import blocks
+
+    def tags_at(sample: int, rate: float, time_s: float) -> list:
+        values = {"rx_rate": pmt.from_double(rate), "rx_time": pmt.make_tuple(
+            pmt.from_uint64(int(time_s)), pmt.from_double(time_s % 1))}
+        return [gr.tag_utils.python_to_tag((sample, pmt.intern(key), value, pmt.PMT_F))
+                for key, value in values.items()]
+
+    told = [*tags_at(0, 1e6, 5.0), *tags_at(1000, 5e5, 5.000818), *tags_at(2000, 5e5, 5.002918),
+            *tags_at(3000, 5e5, 5.001)]
+    graph, seen = gr.top_block(), watch(1e6)
+    graph.connect(blocks.vector_source_c([0] * 4000, False, 1, told), seen)
+    graph.run()
+    assert seen.take_rates() == [(1000, 5e5)] and seen.take_rates() == []
+    # 182 samples early at the change, 50 late behind it, and a clock that goes back.
+    assert [(gap["sample"], gap["samples_lost"]) for gap in seen.take_gaps()] == [(2000, 50), (3000, 0)]
+    assert seen.samples_lost == 50
 
 
 def test_a_missing_recording_is_one_line(emind):

@@ -19,6 +19,7 @@ from .head_text import add_heads_argument
 from .live_process import Child, Overflows, read_lines, stopping_signals
 from .live_source import AUTO, DEFAULT_FREQ, add_file_arguments, add_source_arguments, source_settings
 from .record import parse_labels
+from .sample_clock import SampleClock
 
 SETTINGS = ("freq", "gain", "rate", "antenna", "label", "stop")  # what a command may hold
 ADDED = ("samples", "samples_lost", "overflows", "restarts", "gaps", "windows_seen", "windows_inferred",
@@ -161,6 +162,7 @@ class Session:
         self.now: dict = {}  # the newest counts of the one that runs
         self.offset = 0  # added to its sample numbers
         self.newest = 0  # the sample behind the last answer
+        self.clock = SampleClock()
         self.overflows = Overflows()
         self.reopenings = self.crashes = self.wordless = 0
         self.wordless_at = -math.inf
@@ -271,6 +273,8 @@ class Session:
 
     def _on_opened(self, **told) -> None:
         self.child.opened, self.crashes, self.now = True, 0, {}
+        self.decimation = told["decimation"]
+        self.clock.change(self.offset, told["rate"])
         if self.started is None:
             self.started = time.monotonic()
             self._event("opened", **told)
@@ -283,9 +287,13 @@ class Session:
             item["sample_start"] += self.offset
             if item["rx_freq"] is None and self.settings["freq"] is not None:
                 item["rx_freq"] = self.settings["freq"] + self.settings["offset"]
-            item["time_s"] = item["sample_start"] / (self.settings["rate"])
+            rate = item["rx_rate"] and item["rx_rate"] * self.decimation
+            item["time_s"] = self.clock.at(item["sample_start"], rate)
             self.newest = max(self.newest, item["sample_start"] + item["sample_count"])
         self.output.answers(items)
+
+    def _on_rate(self, sample: int, rate: float) -> None:
+        self.clock.change(sample + self.offset, rate)
 
     def _on_overflow(self, count: int, sample: int) -> None:
         self.overflows.happened(count, sample + self.offset, time.monotonic())

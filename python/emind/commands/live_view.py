@@ -24,6 +24,7 @@ _TEXTS = {
     "reopened": "{device} {serial} is back after {after_s} s: {freq:.10g} Hz, {rate:g} samples a second",
     "overflow": "overflow at sample {sample}: {reason}; {advice}",
     "gap": "{samples_lost} samples are missing before sample {sample}",
+    "jump": "the device's time went back before sample {sample}",
     "silent": "no samples for {after_ms} ms after sample {sample}",
     "restart": "the stream was started again ({restarts})",
     "resumed": "samples come again from sample {sample}",
@@ -38,8 +39,9 @@ _TEXTS = {
 
 def text_of(event: dict) -> str:
     """An event as a line."""
+    name = "jump" if event["event"] == "gap" and event["samples_lost"] == 0 else event["event"]
     try:
-        return _TEXTS[event["event"]].format(**event)
+        return _TEXTS[name].format(**event)
     except (KeyError, ValueError, TypeError):  # a recording has neither frequency nor gain
         return ", ".join(f"{key} {value}" for key, value in event.items() if value not in (None, ""))
 

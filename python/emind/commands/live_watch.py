@@ -33,6 +33,7 @@ class watch(Guarded, gr.sync_block):
         self._last_change = time.monotonic()
         self._peak = 0.0
         self._gaps: deque[dict] = deque(maxlen=10_000)
+        self._rates: deque[tuple[int, float]] = deque(maxlen=10_000)
         self.samples = 0
         self.samples_lost = 0
         self.time_gaps = 0
@@ -52,11 +53,19 @@ class watch(Guarded, gr.sync_block):
         return peak
 
     def take_gaps(self) -> list[dict]:
-        """Breaks of time since the last call: sample, samples lost, rx_time of the first sample behind it."""
+        """Breaks of time since the last call: sample, samples lost (0 where the device's time went back), rx_time of
+        the first sample behind it."""
         with self._lock:
             gaps = list(self._gaps)
             self._gaps.clear()
         return gaps
+
+    def take_rates(self) -> list[tuple[int, float]]:
+        """Changes of rate since the last call: the first sample that came at the new one, and that in Hz."""
+        with self._lock:
+            rates = list(self._rates)
+            self._rates.clear()
+        return rates
 
     def work(self, input_items: list, output_items: list) -> int:
         x = input_items[0]
@@ -75,18 +84,26 @@ class watch(Guarded, gr.sync_block):
         for sample, reading in readings(found).items():
             before = self._continuity.state
             state = self._continuity.observe(sample, **reading)
-            if state is None or not state.gap or "time" not in reading:
+            if state is None:
+                continue
+            changed = state.rate != before.rate and state.rate > 0
+            if changed:
+                with self._lock:
+                    self._rates.append((sample, state.rate))
+            if not state.gap or "time" not in reading:
                 continue
             expected = before.time_at(sample)
             if expected is None or not before.rate > 0:
                 continue
             away = samples_between(expected, state.time, before.rate)
-            if abs(away) <= 1.5:  # only a new rate or frequency
+            # Only a new rate or frequency; with a rate, the last samples before the tag may be at the new one already.
+            if abs(away) <= 1.5 or (changed and away < 0):
                 continue
+            lost = max(0, round(away))
             with self._lock:
                 self.time_gaps += 1
-                self.samples_lost += max(0, round(away))
-                self._gaps.append({"sample": sample, "samples_lost": round(away), "rx_time": list(state.time)})
+                self.samples_lost += lost
+                self._gaps.append({"sample": sample, "samples_lost": lost, "rx_time": list(state.time)})
 
 
 class announce(Guarded, gr.sync_block):

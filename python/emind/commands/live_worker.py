@@ -298,6 +298,8 @@ class Radio:
         if count:
             self.overflows += count
             self.outlet.send("overflow", count=count, sample=self.graph.watches[0].samples)
+        for sample, rate in self.graph.watches[0].take_rates():
+            self.outlet.send("rate", sample=sample, rate=rate)
         for gap in self.graph.watches[0].take_gaps():
             self.outlet.send("event", event="gap", **gap)
         found = [one for mailbox in self.graph.mailboxes for one in mailbox.take()]
