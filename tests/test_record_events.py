@@ -74,3 +74,13 @@ def test_a_real_engine_s_answers_decide_what_is_written(emind, raw, tmp_path, re
     number = {window.tobytes(): index for index, window in enumerate(windows)}
     got = {number[row.iq.tobytes()] for row in rows_of(tmp_path)}
     assert surely <= got <= perhaps
+
+
+def test_noise_makes_no_event_though_every_head_of_the_released_weights_answers(emind, raw, tmp_path, released_weights):
+    noise = 0.01 * np.random.default_rng(0).standard_normal((64 * 1024, 2), np.float32).view(np.complex64)[:, 0]
+    outcome = emind("record", tmp_path / "take", "--from", raw(noise), "--rate", RATE, "--trigger", "detection",
+                    "--weights", released_weights, "--json")
+    assert outcome.status == 0, outcome.err
+    counts = json.loads(outcome.out.splitlines()[-1])
+    assert (counts["samples_seen"], counts["samples_written"], counts["events"]) == (len(noise), 0, 0)
+    assert rows_of(tmp_path) == []

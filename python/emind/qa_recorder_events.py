@@ -68,6 +68,48 @@ class qa_recorder_events(Recorded):
         _, rows = self.record(x, tags, trigger="detection", trigger_confidence=0.95)  # the answers have 0.9
         self.assertEqual(rows, [])
 
+    def test_heads_that_hear_something_in_noise_trigger_and_label_nothing(self):
+        """As a receiver tags noise: heads without such a class, and those trained at another rate, name one of theirs."""
+        x, tags = ramp(50_000), []
+        for at in range(0, 49_152, 1024):
+            tags.append(make_tag(at, "emind_modulation", answer("noise", 1024)))
+            tags.append(make_tag(at, "emind_fingerprint", answer("039", 1024)))
+            radar = pmt.dict_add(answer("LFM", 1024), pmt.intern("pri"), pmt.from_double(2e-5))
+            tags.append(make_tag(at, "emind_radar", pmt.dict_add(radar, pmt.intern("outside_training"), pmt.PMT_T)))
+        for wanted in ((), ("039",), ("LFM",)):
+            block, rows = self.record(x, tags, trigger="detection", trigger_labels=wanted)
+            self.assertEqual((rows, block.statistics()["events"]), ([], 0))
+        _, rows = self.record(x[:49_152], tags)
+        self.assertEqual({(row.modulation, row.device_id, row.radar_waveform, row.pri) for row in rows},
+                         {("noise", None, None, None)})
+
+    def test_what_is_unknown_unsure_or_outside_of_its_training_is_no_label_and_no_event(self):
+        outside = pmt.dict_add(answer("QPSK", 64), pmt.intern("outside_training"), pmt.PMT_T)
+        unsure = pmt.dict_add(answer("QPSK", 64), pmt.intern("confidence"), pmt.from_double(0.4))
+        tags = [make_tag(64, "emind_modulation", answer("unknown", 64)), make_tag(64, "emind_radar", answer("LFM", 64)),
+                make_tag(128, "emind_modulation", outside), make_tag(192, "emind_modulation", unsure),
+                make_tag(256, "emind_interference", answer("unknown", 64)),
+                make_tag(320, "emind_modulation", answer("QPSK", 64))]
+        _, rows = self.record(ramp(64 * 6), tags)
+        self.assertEqual([row.modulation for row in rows], [None] * 5 + ["QPSK"])
+        self.assertEqual([row.radar_waveform for row in rows], [None, "LFM"] + [None] * 4)
+        self.assertEqual({row.infer_class for row in rows}, {None})
+        for file in self.base.parent.glob("*"):
+            file.unlink()
+        _, rows = self.record(ramp(64 * 6), tags, trigger="detection", pre_trigger=0, post_trigger=0)
+        np.testing.assert_array_equal(samples_of(rows), ramp(64 * 6)[320:])
+
+    def test_a_receiver_s_message_about_noise_is_no_event(self):
+        block = recorder(str(self.base), length=64, trigger="detection", sample_rate=1e6)
+        said = {"label": "LFM", "confidence": 0.9}
+        for heads in ({"modulation": {"label": "noise", "confidence": 0.9}, "radar": said},
+                      {"modulation": {**said, "outside_training": True}}, {"radar": {**said, "outside_training": True}}):
+            block._take_detection(pmt.cons(pmt.to_pmt({"sample_start": 0, "sample_count": 64, **heads}), pmt.PMT_NIL))
+        self.assertEqual(list(block._told), [])
+        block._take_detection(pmt.cons(pmt.to_pmt({"sample_start": 0, "sample_count": 64, "modulation": said}),
+                                       pmt.PMT_NIL))
+        self.assertEqual(list(block._told), [(0, 64)])
+
     def test_a_detection_by_message_comes_late_and_is_taken_from_what_is_held(self):
         block = recorder(str(self.base), length=64, policy="lossless", trigger="detection", pre_trigger=6000,
                          post_trigger=0, sample_rate=1e6)

@@ -24,7 +24,7 @@ from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .guarded import Guarded
-from .recorder_pmt import Wanted, labels_of, switch_of
+from .recorder_pmt import Wanted, answer_of, labels_of, switch_of
 from .recorder_trigger import AroundEvents
 from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
@@ -58,14 +58,18 @@ class recorder(Guarded, gr.sync_block):
     behind its end, in whole rows. Events are tags ``emind_<head>`` on the stream (a :class:`receiver` in front) or
     messages at the port ``detections`` (of a receiver beside this block, whose answers come later than the samples:
     ``pre_trigger`` then has to cover that time too), or a power ``trigger_db`` above that of the quietest stretches.
-    Messages at the port ``record`` (a bool, a pair or a dict with one) switch the recording off and on.
+    Without ``trigger_labels`` the ``modulation`` alone decides, or any head where none of that name answers. Messages at
+    the port ``record`` (a bool, a pair or a dict with one) switch the recording off and on.
 
     Labels, the latter going before the former: ``labels``; messages at the port ``label``, a dict of columns (or a PDU
     with one) for the samples that come after it, where nil takes a label away; with ``from_tags`` the tags
     ``emind_modulation``, ``emind_interference``, ``emind_fingerprint`` and ``emind_radar`` of :class:`inference`, for
-    the samples that they are about; ``measure``: ``snr``, ``amplitude`` and ``band_width`` as estimated of each row,
-    see :class:`.dsp.row_measure.RowMeasure`; the name of the files as ``dataset_name``, and with a trigger a
+    the samples that they are about; ``measure``: ``snr``, ``amplitude`` and ``band_width`` as estimated of each row, see
+    :class:`.dsp.row_measure.RowMeasure`; the name of the files as ``dataset_name``, and with a trigger a
     ``transmission_id`` an event. ``rx_rate``, ``rx_freq`` and ``rx_time`` are obeyed.
+
+    Answers are events and labels only where they count: the head was trained on windows of this rate, knows the class
+    and is as sure as ``trigger_confidence``; where ``modulation`` is noise no other head counts but ``sensing``.
 
     Files are called ``<path>-<UTC time>-<number>`` and, until they are finished, ``*.part``. Whatever happens to the
     program, every finished row group can be read. When the disk is full the recording ends, what was written is
@@ -95,8 +99,8 @@ class recorder(Guarded, gr.sync_block):
     trigger: ``none``, ``detection`` or ``energy``; the latter two need a stream, not windows
     pre_trigger, post_trigger: samples kept ahead of an event and behind its end
     trigger_db: of the energy, above the noise floor
-    trigger_labels: labels that count as a detection, of any head; none: every one that says that something is there
-    trigger_confidence: of a detection, at least
+    trigger_labels: labels that are a detection, of any head; none: every modulation but noise
+    trigger_confidence: of an answer that is a detection or a label, at least
     recording: switched on at the start
     short_rows: rows shorter than ``length`` are written too
     measure: estimate SNR, amplitude and occupied bandwidth
@@ -285,6 +289,8 @@ class recorder(Guarded, gr.sync_block):
         first = self.nitems_read(0)
         readings: dict[int, dict] = {}
         marks: list[tuple[int, Mark]] = []
+        heard = self._from_tags or self._trigger == DETECTION
+        said: dict[int, dict[str, dict]] = {}  # item -> head -> its answer
         for tag in found:
             item = tag.offset - first
             if self._windows and pmt.eq(tag.key, _WINDOW):
@@ -293,12 +299,14 @@ class recorder(Guarded, gr.sync_block):
                     marks.append((item, mark))
             elif not self._windows and (reading := reading_of(tag)):
                 readings.setdefault(item, {}).update(reading)
-            elif item < taken:
-                if self._trigger == DETECTION and (event := self._wanted.in_tag(tag)):
-                    self._around.event(*event)
-                labels = labels_of(tag) if self._from_tags else None
-                if labels:
-                    marks.append((item, Mark(span=(self._length if self._windows else labels[0], labels[1]))))
+            elif item < taken and heard and (answer := answer_of(tag)):
+                said.setdefault(item, {})[answer[0]] = answer[1]
+        for item, answers in said.items():
+            if self._trigger == DETECTION and (length := self._wanted.in_answers(answers)):
+                self._around.event(first + item, first + item + length)
+            if self._from_tags:
+                marks += [(item, Mark(span=(self._length if self._windows else length, labels)))
+                          for length, labels in labels_of(answers, self._wanted.confidence)]
         for item in sorted(readings):
             state = self._continuity.observe(first + item, **readings[item])
             if state is not None:
