@@ -6,9 +6,9 @@
                                    └─► tags emind_technology with the name that was given to the signal
 
 With a USRP (or the emulated one of tests/usrp_emulator):
-    examples/closed_loop.py --usrp addr=192.168.10.2 --rate 1e6 --new node 868.3e6 --other noise 900e6
+    .venv/bin/python examples/closed_loop.py --usrp addr=192.168.10.2 --rate 1e6 --new node 868.3e6 --other noise 900e6
 Without hardware, from raw complex64 files:
-    examples/closed_loop.py --rate 1e6 --new node node.cf32 --other noise noise.cf32
+    .venv/bin/python examples/closed_loop.py --rate 1e6 --new node node.cf32 --other noise noise.cf32
 It prints each command before it runs it, and in the end how many windows had which name before and after.
 """
 

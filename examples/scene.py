@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A scene of known signals after each other, made with GNU Radio's own modulators and channel model.
 
-No hardware needed. `python examples/scene.py OUT` writes OUT.sigmf-data and OUT.sigmf-meta, whose annotations hold
+No hardware needed. `.venv/bin/python examples/scene.py OUT` writes OUT.sigmf-data and OUT.sigmf-meta, whose annotations hold
 the true labels; examples/demo.py labels such a scene and compares.
 """
 

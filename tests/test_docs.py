@@ -1,0 +1,39 @@
+"""Commands as the pages show them: they work when they are copied."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+         ROOT / "examples" / "README.md", ROOT / "tests" / "usrp_emulator" / "README.md"]
+BARE = re.compile(r"(emind|emind-train|python3?|pip|examples/\S+\.py)( |$)")  # as they stand on nobody's PATH
+SCRIPT = re.compile(r"(\S*)\b(examples/\w+\.py)")
+
+
+def commands_of(text: str) -> list[str]:
+    """Lines of the blocks between ```, without drawings."""
+    blocks = re.findall(r"^```(?:sh|bash|)\n(.*?)^```", text, re.S | re.M)
+    return [line for block in blocks if not re.search("[─►│]", block) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_s_commands_name_the_environment_that_has_them(page):
+    assert [line for line in commands_of(page.read_text(encoding="utf-8")) if BARE.match(line)] == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name)
+def test_an_example_s_own_words_start_it_with_the_environment_s_python(script):
+    words = script.read_text(encoding="utf-8").split('"""')[1]
+    calls = [line.strip() for line in words.splitlines() if re.match(r"\s+\S*(python3? )?examples/\w+\.py ", line)]
+    calls += re.findall(r"`([^`]*examples/\w+\.py[^`]*)`", words)
+    assert all(call.startswith(".venv/bin/python examples/") for call in calls), calls
+    if script.name == "closed_loop.py":
+        assert len(calls) == 2  # with a radio and without
+
+
+def test_scripts_that_pages_name_are_there():
+    named = {found[1] for page in PAGES for found in SCRIPT.findall(page.read_text(encoding="utf-8"))}
+    assert "examples/closed_loop.py" in named and all((ROOT / name).is_file() for name in named)
