@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
@@ -37,3 +38,27 @@ def test_an_example_s_own_words_start_it_with_the_environment_s_python(script):
 def test_scripts_that_pages_name_are_there():
     named = {found[1] for page in PAGES for found in SCRIPT.findall(page.read_text(encoding="utf-8"))}
     assert "examples/closed_loop.py" in named and all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("block", ["inference", "receiver"])
+def test_the_documentation_tab_names_all_that_a_message_to_the_port_weights_may_hold(block):
+    pytest.importorskip("gnuradio")
+    from emind.weights_pmt import KEYS
+
+    words = yaml.safe_load((ROOT / "grc" / f"emind_{block}.block.yml").read_text(encoding="utf-8"))["documentation"]
+    line, = [line for line in words.splitlines() if line.strip().startswith("- weights:")]
+    assert KEYS | {"weights"} <= set(re.findall(r"\w+", line.removeprefix("- weights:")))
+
+
+def test_the_pages_say_after_how_long_a_batch_closes():
+    pytest.importorskip("gnuradio")
+    from inspect import signature
+
+    from emind import inference, receiver, remote_inference
+
+    here, tuned, there = (signature(block).parameters["max_latency_ms"].default
+                          for block in (inference, receiver, remote_inference))
+    assert here == tuned < there
+    assert f"`max_latency_ms` ({here:g})" in (ROOT / "docs" / "realtime.md").read_text(encoding="utf-8")
+    assert f"by default {there:g} ({here:g} in `EMind Inference`)" in \
+        " ".join((ROOT / "docs" / "hosts.md").read_text(encoding="utf-8").split())

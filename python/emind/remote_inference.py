@@ -52,7 +52,7 @@ class remote_inference(gr.hier_block2):
         sample_rate: float = 0.0,
         policy: str = "realtime",
         batch: int = 64,
-        max_latency_ms: float = 20.0,
+        max_latency_ms: float = 5.0,
         hold: int = 256,
         gate_db: float | None = None,
         timeout_ms: float = 1000.0,

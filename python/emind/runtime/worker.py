@@ -79,7 +79,7 @@ class Worker:
         length: int,
         *,
         batch: int = 32,
-        max_latency_s: float = 0.02,
+        max_latency_s: float = 0.002,
         capacity: int = 0,
         slots: int = 0,
         goes_on: bool = False,
