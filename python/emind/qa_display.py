@@ -139,20 +139,68 @@ class qa_display(gr_unittest.TestCase):
         self.assertGreater(light(middle, row), 2 * light(area.left() + 0.25 * area.width(), row))
         self.assertGreater(light(middle, row), 2 * light(middle, bottom + 40))
 
-    def test_a_box_says_label_and_confidence_of_every_head_that_hears_something(self):
+    def test_a_box_says_what_the_main_head_says_and_the_table_what_others_are_sure_of(self):
         start = 300_000
         x = burst(600_000, start, start + 4096, -100e3)
         tone = {"label": "single-tone", "confidence": 0.75}
-        silence = {"label": "none", "confidence": 0.9}
-        messages = [detection(0, "noise", 1.0, interference=silence)]
-        messages += [detection(start + 1024 * k, "QPSK", 0.8 + 0.05 * k, interference=tone) for k in range(4)]
+        others = {"interference": tone, "sensing": {"label": "signal", "confidence": 1.0},
+                  "fingerprint": {"label": "039", "confidence": 0.4}, "jammer": {"label": "unknown", "confidence": 0.9}}
+        messages = [detection(0, "noise", 1.0, interference={"label": "none", "confidence": 0.9})]
+        messages += [detection(start + 1024 * k, "QPSK", 0.8 + 0.05 * k, **others) for k in range(4)]
         _, window, _ = self.shown(x, messages)
-        self.assertEqual([text for _, text in window.waterfall.drawn], ["QPSK 0.88 · interference single-tone 0.75"])
-        self.assertEqual([text for _, text in window.waterfall.named], [text for _, text in window.waterfall.drawn])
+        self.assertEqual([text for _, text in window.waterfall.drawn], ["QPSK 0.88"])
+        self.assertEqual([text for _, text in window.waterfall.named], ["QPSK 0.88"])
         table = window.answers
         rows = [[table.item(row, column).text() for column in range(5)] for row in range(2)]
         self.assertEqual(rows[0], ["0.304", "4", "QPSK · interference single-tone 0.75", "0.88", "18.0"])
-        self.assertEqual(rows[1][1:4], ["1", "noise · interference none 0.90", "1.00"])
+        self.assertEqual(rows[1][1:4], ["1", "noise", "1.00"])
+        self.assertEqual(table.item(0, 2).toolTip(), rows[0][2])  # all of it where the column is too narrow
+
+    def test_noise_has_no_box_whatever_the_other_heads_make_of_it(self):
+        heads = {"fingerprint": {"label": "039", "confidence": 0.9}, "sensing": {"label": "signal", "confidence": 1.0},
+                 "radar": {"label": "LFM", "confidence": 0.9, "outside_training": True}}
+        block, window, _ = self.shown(burst(200_000, 0, 0, 0.0), [detection(at, "noise", **heads)
+                                                                  for at in range(0, 200_000 - 1024, 1024)])
+        self.assertEqual(window.waterfall.drawn, [])
+        self.assertEqual((len(window._scene.runs), window.answers.item(0, 2).text()), (1, "noise"))
+        block._on_statistics(pdu({**COUNTS, "windows_outside_training": {"radar": 195, "anomaly": 195}}))
+        window.refresh()
+        self.assertIn("not shown, since trained on windows of other rates: anomaly, radar", window.statistics.text())
+
+    def test_a_stray_answer_in_noise_is_counted_in_the_noise(self):
+        """Weights err once in a thousand windows: a box for each would fill the picture of a fast stream."""
+        def told(strays, snr_db):
+            scene = Scene(RATE, 0.02, 0.01, 0.005)
+            for k in range(60):
+                label = strays.get(k, "noise")
+                scene.detection({"sample_start": 1024 * k, "sample_count": 1024, "snr_db": snr_db if k in strays else -15,
+                                 "modulation": {"label": label, "confidence": 0.6}})
+            return [(run.text().split()[0], run.agreeing(), run.windows) for run in scene.runs], len(scene.boxes)
+
+        self.assertEqual(told({20: "LFM", 40: "ADS-B", 41: "LFM"}, -18.0), ([("noise", 57, 60)], 0))
+        noise, burst_, rest = ("noise", 20, 20), ("LFM", 1, 1), ("noise", 39, 39)
+        self.assertEqual(told({20: "LFM"}, 9.0), ([noise, burst_, rest], 1))  # a burst that is there
+        three = dict.fromkeys((20, 21, 22), "LFM")
+        self.assertEqual(told(three, -18.0), ([noise, ("LFM", 3, 3), ("noise", 37, 37)], 1))
+
+    def test_other_heads_neither_end_a_box_nor_are_needed_for_it(self):
+        """A gated window is answered by the heads that know noise alone; a fingerprint may change with each window."""
+        scene = Scene(RATE, 0.02, 0.01, 0.005)
+        for k in range(60):
+            heads = {"modulation": {"label": "QPSK", "confidence": 0.9}}
+            if k % 3:
+                heads["fingerprint"] = {"label": f"{k:03}", "confidence": 0.9}
+            scene.detection({"sample_start": 1024 * k, "sample_count": 1024, **heads})
+        self.assertEqual([(run.stop, run.windows, run.text(), run.others()) for run in scene.boxes],
+                         [(60 * 1024, 60, "QPSK 0.90", [])])
+
+    def test_without_a_main_head_the_one_that_hears_something_names_the_box(self):
+        scene = Scene(RATE)
+        for k, (radar, confidence) in enumerate((("LFM", 0.3), ("LFM", 0.9), ("LFM", 0.8), ("none", 0.9))):
+            scene.detection({"sample_start": 1024 * k, "sample_count": 1024,
+                             "anomaly": {"label": "normal", "confidence": 0.9},
+                             "radar": {"label": radar, "confidence": confidence}})
+        self.assertEqual([(run.start, run.stop, run.text()) for run in scene.boxes], [(1024, 3072, "LFM 0.85")])
 
     def test_statistics_are_told_in_words(self):
         block, window, _ = self.shown(np.zeros(10_000))
@@ -365,6 +413,18 @@ class qa_display(gr_unittest.TestCase):
         self.assertTrue(all(rect.height() >= 4 for rect, _ in window.waterfall.drawn))
         for k, (one, _) in enumerate(names):
             self.assertFalse(any(one.intersects(other) for other, _ in names[:k]))
+
+    def test_a_text_stands_beside_its_box_or_where_that_has_no_room_above_it(self):
+        for hertz, width, beside in ((200e3, 0, "left"), (-200e3, 0, "left"), (430e3, 0, "right"), (0.0, 1, "")):
+            messages = [detection(s, "QPSK") for s in range(100_000, 180_000, 1024)]
+            samples = burst(200_000, 100_000, 180_000, hertz) if not width else np.zeros(200_000)
+            _, window, _ = self.shown(samples, messages)
+            ((box, _),), ((name, _),) = window.waterfall.drawn, window.waterfall.named
+            if beside:
+                self.assertFalse(box.intersects(name))
+                self.assertGreater((name.left() - box.right()) * (1 if beside == "left" else -1), 0)
+                self.assertTrue(box.top() <= name.top() <= box.bottom())
+            self.assertTrue(window.waterfall.plot().contains(name))
 
     def test_a_window_that_is_too_small_at_first_is_enlarged_once(self):
         block = display(sample_rate=RATE)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import pmt
 
 from ..contract import tags
-from ..contract.vocabulary import NOISE
+from ..contract.detection import LEAST_CONFIDENCE, MAIN_HEAD, QUIET, SENSING_HEAD
+from ..contract.vocabulary import UNKNOWN
 
-MAIN_HEAD = "modulation"
-QUIET = frozenset({NOISE, "none", "normal"})  # answers that say that nothing is there
 MOST_BOXES = 400
 MOST_RUNS = 12
 _NO_HEADS = frozenset({tags.SAMPLE_START, tags.SAMPLE_COUNT, tags.RX_TIME, tags.RX_RATE, tags.RX_FREQ, tags.SNR_DB,
@@ -31,9 +30,16 @@ class Answer:
     snr_db: float | None
 
     @property
+    def main(self) -> str:
+        """The head that boxes are named by."""
+        return next(iter(self.labels))
+
+    @property
     def quiet(self) -> bool:
-        """Nothing is there, all heads say."""
-        return all(label in QUIET for label in self.labels.values())
+        """Nothing is there: the main head says so, or where it is no ``modulation`` all heads do."""
+        if self.main == MAIN_HEAD:
+            return self.labels[MAIN_HEAD] in QUIET
+        return all(label in QUIET or self.confidences[head] < LEAST_CONFIDENCE for head, label in self.labels.items())
 
 
 @dataclass
@@ -63,33 +69,53 @@ class Run:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {head: max(given, key=lambda label: given[label][0]) for head, given in self.votes.items()}
+        return {head: self._most(head) for head in self.votes}
+
+    def _most(self, head: str) -> str:
+        given = self.votes[head]
+        return max(given, key=lambda label: given[label][0])
 
     @property
     def snr_db(self) -> float | None:
         return self.snrs[0] / self.snrs[1] if self.snrs[1] else None
 
+    @property
+    def main(self) -> str:
+        """The head that names it: ``modulation``, or where there is none the first that hears something."""
+        first = next(iter(self.votes))
+        if first == MAIN_HEAD or self.quiet:
+            return first
+        return next((head for head, label in self.labels.items() if label not in QUIET), first)
+
+    @property
+    def label(self) -> str:
+        return self._most(self.main)
+
     def agreeing(self) -> int:
         """Windows of which the main head said what is shown."""
-        return max(vote[0] for vote in next(iter(self.votes.values())).values())
+        return max(vote[0] for vote in self.votes[self.main].values())
 
     def confidence(self, head: str) -> float:
         """Mean over the windows that agree."""
         count, total = max(self.votes[head].values(), key=lambda vote: vote[0])
         return total / count
 
-    def text(self) -> str:
-        """Label and confidence of each head that says that something is there; of all, where none does."""
-        labels = self.labels
-        heard = {head: label for head, label in labels.items() if label not in QUIET} or labels
-        main = next(iter(labels))
-        return " · ".join(f"{'' if head == main else head + ' '}{label} {self.confidence(head):.2f}"
-                          for head, label in heard.items())
+    @property
+    def stray(self) -> bool:
+        """Whether it is a window or two without power above the noise floor: weights err once in a thousand windows."""
+        return not self.quiet and self.windows <= 2 and self.snr_db is not None and self.snr_db <= 0
 
-    def answers(self) -> str:
-        """What every head says; confidence of those beside the first."""
-        return " · ".join(f"{label}" if number == 0 else f"{head} {label} {self.confidence(head):.2f}"
-                          for number, (head, label) in enumerate(self.labels.items()))
+    def text(self) -> str:
+        """The main head's label and confidence."""
+        return f"{self.label} {self.confidence(self.main):.2f}"
+
+    def others(self) -> list[str]:
+        """What the other heads are sure to hear besides, each with its confidence."""
+        if self.quiet:
+            return []
+        return [f"{head} {label} {self.confidence(head):.2f}" for head, label in self.labels.items()
+                if head not in (self.main, SENSING_HEAD) and label not in QUIET and label != UNKNOWN
+                and self.confidence(head) >= LEAST_CONFIDENCE and 2 * self.votes[head][label][0] >= self.windows]
 
 
 class _Recent:
@@ -121,7 +147,7 @@ class Scene:
     ----------
     rate: of the display's stream; detections of a decimated stream are brought to its samples by their ``rx_rate``
     bridge_s: skipped windows between two answers end a run only where they last longer, seconds
-    settle_s: a run ends where fewer than a quarter of the answers of so many seconds give its label
+    settle_s: a run ends where fewer than a quarter of the main head's answers of so many seconds give its label
     pause_s: nothing for at most so many seconds between two equal answers does not end a run
     """
 
@@ -162,7 +188,8 @@ class Scene:
 
     def _answer(self, fields: dict) -> Answer | None:
         heads = {name: value for name, value in fields.items()
-                 if name not in _NO_HEADS and isinstance(value, dict) and tags.LABEL in value}
+                 if name not in _NO_HEADS and isinstance(value, dict) and tags.LABEL in value
+                 and not value.get(tags.OUTSIDE)}
         if not heads or tags.SAMPLE_START not in fields:
             return None
         names = sorted(heads, key=lambda name: (name != MAIN_HEAD, name))
@@ -177,21 +204,35 @@ class Scene:
             None if snr is None else float(snr))
 
     def _continues(self, answer: Answer) -> bool:
-        """Whether it belongs to the newest run, or to the one before a pause, which then is the newest again."""
+        """Whether it belongs to the newest run, or to the one before a pause, which then is the newest again. Noise
+        before and after stray answers is one run, which they are counted in."""
         run = self.runs[-1] if self.runs else None
-        if run is None or run.freq != answer.freq or set(run.votes) != set(answer.labels):
+        if not self._follows(run, answer):
             return False
-        if not run.start <= answer.start <= run.stop + round(self.bridge_s * self.rate):
-            return False
+        if answer.quiet and run.stray and len(self.runs) > 1 and self.runs[-2].quiet and all(
+                self._follows(self.runs[-2], stray) for stray in self._recent.answers):
+            self.runs.pop()
+            self.boxes.pop()
+            run = self.runs[-1]
+            for stray in self._recent.answers:
+                run.add(stray)
+            self._recent = _Recent()
+            return True
         if run.quiet == answer.quiet:
             return True
         before = self.runs[-2] if run.quiet and len(self.runs) > 1 else None
-        if (before is None or before.quiet or before.freq != answer.freq or before.labels != answer.labels
+        if (before is None or before.quiet or before.freq != answer.freq
+                or answer.labels.get(before.main) != before.label
                 or answer.start - before.stop > round(self.pause_s * self.rate)):
             return False
         self.runs.pop()
         self._recent = _Recent()
         return True
+
+    def _follows(self, run: Run | None, answer: Answer) -> bool:
+        """Whether an answer comes behind a run, of the same heads at the same frequency."""
+        return (run is not None and run.freq == answer.freq and _same_heads(run.votes, answer.labels)
+                and run.start <= answer.start <= run.stop + round(self.bridge_s * self.rate))
 
     def _split(self, run: Run) -> None:
         """Where few answers still give a label of the run, another begins with the first that does not."""
@@ -199,17 +240,16 @@ class Scene:
         first, last = recent.answers[0], recent.answers[-1]
         if run.start > first.start - (last.stop - first.start):
             return  # too young to be two: its own label follows the majority
-        for head, label in run.labels.items():
-            if 4 * recent.given[head][label] >= len(recent.answers):
-                continue
-            while recent.answers[0].labels[head] == label:
-                recent.forget_oldest()
-            moved = list(recent.answers)
-            for answer in moved:
-                run.add(answer, -1)
-            run.stop = min(run.stop, max(moved[0].start, run.start + 1))
-            self._begin(moved, run.stop)
+        head, label = run.main, run.label
+        if 4 * recent.given[head][label] >= len(recent.answers):
             return
+        while recent.answers[0].labels[head] == label:
+            recent.forget_oldest()
+        moved = list(recent.answers)
+        for answer in moved:
+            run.add(answer, -1)
+        run.stop = min(run.stop, max(moved[0].start, run.start + 1))
+        self._begin(moved, run.stop)
 
     def _begin(self, answers: list[Answer], start: int) -> None:
         run = Run(start, start, answers[0].quiet, answers[0].freq)
@@ -259,11 +299,18 @@ class Scene:
         else:
             out.append("no statistics yet")
         out.append(f"{self.overflows:,} overflows · {c.get('gaps', 0):,} gaps")
+        if c.get(tags.WINDOWS_OUTSIDE):
+            out.append(f"not shown, since trained on windows of other rates: {', '.join(sorted(c[tags.WINDOWS_OUTSIDE]))}")
         if c.get("weights_error"):
             out.append(f"weights refused: {c['weights_error']}")
         if self.recorder:
             out.append(recorder_text(self.recorder))
         return out
+
+
+def _same_heads(one: Collection[str], other: Collection[str]) -> bool:
+    """Whether one run may have the answers of both: the others need not all answer where the main head does."""
+    return MAIN_HEAD in one and MAIN_HEAD in other or set(one) == set(other)
 
 
 def _reasons(counts: dict) -> str:

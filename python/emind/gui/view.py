@@ -40,6 +40,18 @@ def colour_of(label: str) -> QtGui.QColor:
     return QtGui.QColor(*_BOX_COLOURS[number % len(_BOX_COLOURS)])
 
 
+def _place_of(box: QtCore.QRect, text: QtCore.QSize, area: QtCore.QRect) -> tuple[int, int]:
+    """Where a box's text begins: beside it, where it covers nothing of the signal, else above it or inside."""
+    top = max(area.top(), box.top())
+    if box.right() + 3 + text.width() <= area.right():
+        return box.right() + 3, top
+    if box.left() - 3 - text.width() >= area.left():
+        return box.left() - 2 - text.width(), top
+    above = box.top() - text.height() - 1
+    return (max(area.left(), min(box.left(), area.right() - text.width())),
+            above if above >= area.top() else max(box.top() + 2, area.top()))
+
+
 class WaterfallView(QtWidgets.QWidget):
     """The plot. ``show_lines`` gives it what to draw; ``drawn`` lists the boxes in the newest picture."""
 
@@ -135,16 +147,14 @@ class WaterfallView(QtWidgets.QWidget):
             if bottom < area.top() or top > area.bottom():
                 continue
             rect = QtCore.QRect(left, top, max(2, right - left), max(_LEAST_HEIGHT, bottom - top))
-            colour = colour_of(next(iter(box.labels.values())))
+            colour = colour_of(box.label)
             painter.setPen(QtGui.QPen(colour, 2))
             painter.drawRect(rect)
             self.drawn.append((rect, box.text()))
             texts.append((rect, box.text(), colour))
         for rect, text, colour in sorted(texts, key=lambda one: -one[0].height()):  # those that last get a text first
             name = QtCore.QRect(0, 0, metrics.horizontalAdvance(text) + 6, metrics.height())
-            above = rect.top() - name.height() - 1
-            name.moveTo(max(area.left(), min(rect.left(), area.right() - name.width())),
-                        above if above >= area.top() else max(rect.top() + 2, area.top()))
+            name.moveTo(*_place_of(rect, name.size(), area))
             if name.bottom() > area.bottom() or any(name.intersects(other) for other, _ in self.named):
                 continue
             painter.fillRect(name, QtGui.QColor(0, 0, 0, 170))
@@ -256,8 +266,9 @@ class DisplayWidget(QtWidgets.QWidget):
                 snr = run.snr_db
                 agree = run.agreeing()
                 texts = [f"{run.stop / rate:.3f}",
-                         f"{run.windows:,}" if agree == run.windows else f"{agree:,} of {run.windows:,}", run.answers(),
-                         f"{run.confidence(next(iter(run.labels))):.2f}", "-" if snr is None else f"{snr:.1f}"]
+                         f"{run.windows:,}" if agree == run.windows else f"{agree:,} of {run.windows:,}",
+                         " · ".join([run.label, *run.others()]), f"{run.confidence(run.main):.2f}",
+                         "-" if snr is None else f"{snr:.1f}"]
             for column, text in enumerate(texts):
                 item = self.answers.item(row, column)
                 if item is None:
@@ -267,5 +278,6 @@ class DisplayWidget(QtWidgets.QWidget):
                     self.answers.setItem(row, column, item)
                 if item.text() != text:
                     item.setText(text)
+                    item.setToolTip(text)
         self.statistics.setText("\n".join(self._scene.statistics_text()))
         self.frames += 1
