@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from ..contract.answers import speaks
+from ..contract.detection import MAIN_HEAD
 from ..contract.tags import CONFIDENCE, FAMILY, LABEL, LENGTH, OUTSIDE, SCORE
 from ..contract.vocabulary import UNKNOWN
 from ..contract.window import RADAR_PARAMETERS, HeadSpec
 
-MAIN_HEAD = "modulation"
 OUTSIDE_MARK = "*"
 OUTSIDE_NOTE = f"{OUTSIDE_MARK} unlike what the head was trained on (window length or sample rate)"
 _UNITS = {parameter.name: parameter.unit for parameter in RADAR_PARAMETERS}
