@@ -39,8 +39,9 @@ class display(Guarded, gr.sync_block):
     (detections of a decimated stream are brought to its samples by their ``rx_rate``). A box lasts while the main head
     says that something is there, named by its most frequent answer: it goes on over skipped windows for 1/20 of the
     picture, over pauses for 1/160, and ends where fewer than a quarter of the answers of 1/40 give its label. What
-    other heads say stands in the table where it counts, see :mod:`.contract.detection`. A box is as wide as the part of the channel that stands above the noise floor meanwhile, or as the channel where nothing does.
-    ``rx_rate`` and ``rx_freq`` tags are obeyed.
+    other heads say stands in the table where it counts, see :mod:`.contract.detection`. A box is as wide as the part of
+    the channel that stands above the noise floor meanwhile, or as the channel where nothing does. ``rx_rate`` and
+    ``rx_freq`` tags are obeyed.
 
     Message ports: ``detections`` and ``statistics`` of :class:`inference` or :class:`receiver` (``statistics`` also of
     :class:`recorder`), ``async_msgs`` of a USRP source, whose overflows are counted.

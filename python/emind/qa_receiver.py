@@ -6,21 +6,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 
+import json
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pmt
 from gnuradio import blocks, gr, gr_unittest
 
 if __package__:  # collected by pytest from the source tree
-    from . import receiver
+    from . import receiver, recorder
     from .contract.errors import UsageError
     from .contract.window import WindowSpec
     from .qa_chain import LABELS, LENGTH, FakeEngine, make_tag
+    from .storage.parquet import Reader
 else:  # run by ctest on the module that was built
-    from gnuradio.emind import receiver
+    from gnuradio.emind import receiver, recorder
     from gnuradio.emind.contract.errors import UsageError
     from gnuradio.emind.contract.window import WindowSpec
+    from gnuradio.emind.storage.parquet import Reader
     from qa_chain import LABELS, LENGTH, FakeEngine, make_tag
 
 
@@ -75,14 +80,38 @@ class qa_receiver(gr_unittest.TestCase):
         block = receiver(engine=engine, sample_rate=rate, offset=offset, bandwidth=5e4, policy="lossless")
         self.assertEqual((block.decimation, block.rate), (7, rate / 7))
         tags = [make_tag(0, "rx_rate", pmt.from_double(rate)), make_tag(0, "rx_freq", pmt.from_double(1e8))]
-        out, _, detections = self.run_block(block, tone(70_000, offset / rate), tags)
+        tags += [make_tag(0, "rx_time", pmt.make_tuple(pmt.from_uint64(5), pmt.from_double(0.25))),
+                 make_tag(35_000, "rx_freq", pmt.from_double(2e8)), make_tag(42_000, "mark", pmt.from_double(1e8))]
+        out, found, detections = self.run_block(block, tone(70_000, offset / rate), tags)
+        told = [(tag.offset, str(tag.key), pmt.to_python(tag.value)) for tag in found
+                if not str(tag.key).startswith("emind_")]
+        self.assertEqual(sorted(told), [  # what holds on the stream that comes out
+            (0, "rx_freq", 1e8 + offset), (0, "rx_rate", rate / 7), (0, "rx_time", (5, 0.25)),
+            (5000, "rx_freq", 2e8 + offset), (6000, "mark", 1e8)])
         np.testing.assert_allclose(np.abs(out[100:]), 1, atol=1e-3)  # in the pass band, and nothing aliased
         np.testing.assert_allclose(np.angle(out[101:] * out[100:-1].conj()), 0, atol=1e-3)  # at zero
         np.testing.assert_allclose(np.concatenate(engine.rates), rate / 7)
-        self.assertEqual(detections[-1]["rx_freq"], 1e8 + offset)
+        self.assertEqual((detections[0]["rx_freq"], detections[-1]["rx_freq"]), (1e8 + offset, 2e8 + offset))
         self.assertAlmostEqual(detections[-1]["rx_rate"], rate / 7)
         self.assertEqual(detections[-1]["modulation"]["label"], "BPSK")
-        self.assertEqual(block.gaps(), 0)
+        self.assertEqual(block.gaps(), 1)  # where the frequency changes
+
+    def test_a_recorder_behind_a_tuned_receiver_states_what_it_records(self):
+        rate, offset = 1e6, 1e5
+        tags = [make_tag(0, "rx_rate", pmt.from_double(rate)), make_tag(0, "rx_freq", pmt.from_double(868e6))]
+        with tempfile.TemporaryDirectory() as folder:
+            first = receiver(engine=PhaseEngine(), sample_rate=rate, offset=offset, bandwidth=1e5, policy="lossless")
+            again = receiver(engine=PhaseEngine(), sample_rate=first.rate, offset=-2e4, policy="lossless")
+            keep = recorder(folder + "/take", file_format="both", sample_rate=again.rate, policy="lossless")
+            tb = gr.top_block()
+            tb.connect(blocks.vector_source_c(tone(60_000, 0.1).tolist(), False, 1, tags), first, again, keep)
+            tb.run()
+            (parquet,), (meta,) = Path(folder).glob("*.parquet"), Path(folder).glob("*.sigmf-meta")
+            with Reader(parquet) as rows:
+                self.assertEqual({row.sampling_rate for row in rows}, {rate / 3})
+            said = json.loads(meta.read_text())
+        self.assertEqual(said["global"]["core:sample_rate"], rate / 3)
+        self.assertEqual({capture["core:frequency"] for capture in said["captures"]}, {868.08e6})
 
     def test_an_offset_alone_shifts_and_keeps_the_rate(self):
         block = receiver(engine=PhaseEngine(), sample_rate=1e6, offset=-1e5, policy="lossless")

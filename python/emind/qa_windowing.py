@@ -151,6 +151,8 @@ class qa_windowing(gr_unittest.TestCase):
         self.assertEqual(block.gaps(), 0)
         self.assertEqual(self.window_tags(found)[0]["rx_rate"], 1e6)
         self.assertEqual(self.window_tags(found)[0]["rx_freq"], 1e8 + 2e5)
+        carried = {value["key"]: value["value"] for _, key, value in found if key == "emind_stream_tag"}
+        self.assertEqual(carried, {"rx_rate": 1e6, "rx_freq": 1e8 + 2e5})
 
     def test_a_gap_is_met_although_less_than_a_window_follows(self):
         tags = [make_tag(0, "rx_freq", pmt.from_double(1.0)), make_tag(20, "rx_freq", pmt.from_double(2.0))]

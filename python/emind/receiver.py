@@ -34,7 +34,9 @@ class receiver(gr.hier_block2):
 
     Input: complex stream. Output: complex stream with the tags of :class:`inference` on each window's first sample
     and the stream's own tags in place. With neither ``offset`` nor ``bandwidth`` sample k in is sample k out;
-    otherwise the output is the shifted and decimated stream, and all sample numbers count its samples.
+    otherwise the output is the shifted and decimated stream, all sample numbers count its samples, and ``rx_rate`` and
+    ``rx_freq`` on it are its own. (``rx_time`` stays that of the sample that came in; with ``bandwidth`` the filter
+    brings the signal some six samples of the output later.)
 
     Each head in ``streams`` adds outputs, aligned with the first one to the sample and with the same tags: the denoised
     stream, or the two separated ones. ``emind_reconstruction`` tags say where they hold the input instead, see

@@ -37,6 +37,20 @@ def reading_of(tag: gr.tag_t) -> dict[str, float | Moment]:
     return {}
 
 
+def behind_tuner(tag: gr.tag_t, decimation: int, frequency_offset: float) -> gr.tag_t:
+    """A tag of a source as it is of its stream shifted down by Hz and decimated: with the new rate or frequency."""
+    reading = reading_of(tag)
+    if "rate" in reading:
+        value = reading["rate"] / decimation
+    elif "freq" in reading:
+        value = reading["freq"] + frequency_offset
+    else:
+        return tag
+    tuned = gr.tag_t()
+    tuned.offset, tuned.key, tuned.value, tuned.srcid = tag.offset, tag.key, pmt.from_double(value), tag.srcid
+    return tuned
+
+
 def readings(found: Iterable[gr.tag_t]) -> dict[int, dict[str, float | Moment]]:
     """What these tags tell, by sample, ascending; samples whose tags tell nothing are left out."""
     told: dict[int, dict[str, float | Moment]] = {}

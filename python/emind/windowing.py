@@ -20,7 +20,7 @@ from .contract import tags
 from .contract.errors import UsageError
 from .dsp.framing import Continuity, Framer, Run, StreamState, window_buffer
 from .guarded import Guarded
-from .rx_tags import readings
+from .rx_tags import behind_tuner, readings
 
 _RX_TIME = pmt.intern(tags.RX_TIME)
 _RX_RATE = pmt.intern(tags.RX_RATE)
@@ -55,7 +55,8 @@ class windowing(Guarded, gr.basic_block):
       ``rx_rate`` (Hz), ``rx_freq`` (Hz), ``rx_time`` of its first sample where known. The windows that follow it are
       whole and lie ``hop`` samples apart.
     - ``emind_stream_tag``, a dict, one for each tag of the stream, on the first window that holds its sample:
-      ``sample`` (uint64, absolute), ``key``, ``value``, ``source``. :class:`overlap_add` puts it back.
+      ``sample`` (uint64, absolute), ``key``, ``value``, ``source``. :class:`overlap_add` puts it back. The value of
+      ``rx_rate`` and ``rx_freq`` is that of this input, as ``decimation`` and ``frequency_offset`` make it.
 
     Parameters
     ----------
@@ -159,12 +160,10 @@ class windowing(Guarded, gr.basic_block):
         self._scanned = end
         if not found:
             return
+        if self._decimation > 1 or self._frequency_offset:
+            found = [behind_tuner(tag, self._decimation, self._frequency_offset) for tag in found]
         self._stream_tags.extend(found)
         for sample, reading in readings(found).items():
-            if "rate" in reading:  # the tags are the source's, this input lies behind a tuner
-                reading["rate"] /= self._decimation
-            if "freq" in reading:
-                reading["freq"] += self._frequency_offset
             state = self._continuity.observe(sample, **reading)
             if state is None:
                 continue
