@@ -165,6 +165,7 @@ class Session:
         self.clock = SampleClock()
         self.overflows = Overflows()
         self.reopenings = self.crashes = self.wordless = 0
+        self.dropped = 0  # answers that came faster than they were told, of processes that have ended
         self.wordless_at = -math.inf
         self.files: list[str] = []
         self.there_before = self._recordings() if settings["record"] else set()
@@ -335,6 +336,7 @@ class Session:
     def _on_exit(self, status: int) -> None:
         child, self.child = self.child, None
         child.close()
+        self.dropped += child.dropped
         self._add_up()
         if self.stop_due is not None or status == 0 or self.fault is not None:
             if status != 0 and self.fault is None:
@@ -406,6 +408,7 @@ class Session:
         until = self.finished if self.over and self.finished else time.monotonic()
         out = {"seconds": 0.0 if self.started is None else round(until - self.started, 3), **counts,
                "coverage": round((counts["windows_inferred"] + counts["windows_gated"]) / seen, 4) if seen else None,
+               "lines_dropped": self.output.dropped + self.dropped + (self.child.dropped if self.child else 0),
                "overflows_device": marks["O"], "overflows_network": marks["D"], "reopenings": self.reopenings}
         out |= {key: self.now.get(key, self.latency.get(key)) for key in (
             "latency_ms_p50", "latency_ms_p99", "backend", "weights")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import select
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -25,6 +27,8 @@ _REASONS = {
           "enlarge the socket buffer (sudo sysctl -w net.core.rmem_max=50000000), lower --rate, or mend the network"),
     "": ("samples were lost; the driver did not say where", "lower --rate or end other programs"),
 }
+MOST_WAITING = 20_000  # messages on the inbox: answers that come on top are counted and given up
+INSIST_AFTER_S = 1.0  # a second signal sooner than this is the same one: shells and `timeout` send it twice
 ASSIGN_WITHIN_S = 0.3  # a mark may come so much later than the message of its overflow
 
 
@@ -35,6 +39,7 @@ class Child:
     def __init__(self, settings: dict, inbox: SimpleQueue) -> None:
         self.inbox = inbox
         self.opened = False
+        self.dropped = 0  # answers that nobody took in time
         self.log: deque[str] = deque(maxlen=20)
         environment = {
             **os.environ,
@@ -114,9 +119,14 @@ class Child:
 
     def _told(self, line: bytes) -> None:
         try:
-            self.inbox.put(("told", self, json.loads(line)))
+            told = json.loads(line)
         except ValueError:
             self._log(line)
+            return
+        if told["kind"] == "detections" and self.inbox.qsize() >= MOST_WAITING:
+            self.dropped += len(told["items"])
+        else:
+            self.inbox.put(("told", self, told))
 
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
@@ -178,18 +188,26 @@ def read_lines(file_number: int, inbox: SimpleQueue, kind: str, wanted: Callable
 
 
 class stopping_signals:
-    """``with stopping_signals(inbox):`` Ctrl-C, SIGTERM, SIGHUP put ("stop", None, name) on the inbox, no more."""
+    """``with stopping_signals(inbox):`` Ctrl-C, SIGTERM, SIGHUP put ("stop", None, name) on the inbox; a second one, a
+    second later or more, raises KeyboardInterrupt."""
 
     def __init__(self, inbox: SimpleQueue) -> None:
         self._inbox = inbox
         self._before: dict = {}
+        self._first = math.inf
 
     def __enter__(self) -> stopping_signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: closed terminal
-                self._before[number] = signal.signal(
-                    number, lambda number, _: self._inbox.put(("stop", None, signal.Signals(number).name)))
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
+
+    def _on_signal(self, number: int, _) -> None:
+        now = time.monotonic()
+        if now - self._first >= INSIST_AFTER_S:
+            raise KeyboardInterrupt
+        self._first = min(self._first, now)
+        self._inbox.put(("stop", None, signal.Signals(number).name))
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

@@ -229,7 +229,8 @@ class UhdSource:
         span = self.block.get_freq_range(0)
         low, high = span.start(), span.stop()
         if not low <= hz <= high:
-            raise Refused(f"{hz:.10g} Hz is outside of what this board receives: {low / 1e6:g} to {high / 1e6:g} MHz")
+            raise Refused(f"{hz / 1e6:.10g} MHz is outside of what this board receives: {low / 1e6:g} to "
+                          f"{high / 1e6:g} MHz")
 
     def set_freq(self, hz: float) -> None:
         """Tune all channels; the source tags the first sample that comes then."""
@@ -339,7 +340,7 @@ class SoapySource:
     def check_freq(self, hz: float) -> None:
         spans = self.block.get_frequency_range(0)
         if len(spans) and not any(span.minimum() <= hz <= span.maximum() for span in spans):
-            raise Refused(f"{hz:.10g} Hz is outside of what this device receives: " + ", ".join(
+            raise Refused(f"{hz / 1e6:.10g} MHz is outside of what this device receives: " + ", ".join(
                 f"{span.minimum() / 1e6:g} to {span.maximum() / 1e6:g} MHz" for span in spans))
 
     def set_freq(self, hz: float) -> None:

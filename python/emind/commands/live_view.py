@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from ..contract.errors import EMindError
 from .classify import NOISE_FAMILY, _hz
 from .head_text import MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, summary
+from .line_writer import LineWriter
 from .live_process import read_lines
 from .live_source import AUTO
 
@@ -51,13 +52,14 @@ def make_output(options, settings: dict, inbox) -> Output:
     if options.json is not None:
         return JsonOutput(options.json)
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
-    return View(settings, inbox) if terminal and not options.lines else Lines()
+    return View(settings, inbox) if terminal and not options.lines else Lines(LineWriter("-"))
 
 
 class Output(AbstractContextManager):
     """What a run tells goes here."""
 
     main, others = MAIN_HEAD, ()  # the head whose labels windows are put together by, and those that speak besides
+    dropped = 0  # lines for which there was no room
 
     def opened(self, event: dict) -> None:
         """Take in which heads there are."""
@@ -95,37 +97,37 @@ class JsonOutput(Output):
     """One JSON object a line: an answer, or an event, which has an entry ``event``; the last one is ``summary``."""
 
     def __init__(self, path: str) -> None:
-        try:
-            self._file = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
-        except OSError as fault:
-            raise EMindError(f"{path}: cannot be written ({fault.strerror})") from None
-        self._path = path
+        self._writer = LineWriter(path, tell=True)
 
-    def __exit__(self, *_) -> None:
-        if self._path != "-":
-            try:
-                self._file.close()
-            except OSError:  # what did not fit was said by the line that did not
-                pass
+    def __exit__(self, kind, *_) -> None:
+        _end(self._writer, kind)
 
-    def _write(self, items: list[dict]) -> None:
-        try:
-            self._file.write("".join(json.dumps(item) + "\n" for item in items))
-            self._file.flush()
-        except OSError as fault:
-            if isinstance(fault, BrokenPipeError):
-                raise
-            raise EMindError(f"{self._path}: cannot be written ({fault.strerror})") from None
+    @property
+    def dropped(self) -> int:
+        return self._writer.dropped
 
     def answers(self, items: list[dict]) -> None:
-        self._write(items)
+        self._writer.put([json.dumps(item) for item in items], answers=True)
 
     def event(self, event: dict) -> None:
-        self._write([event])
+        self._writer.put([json.dumps(event)])
         print(f"emind: {text_of(event)}", file=sys.stderr)
 
+    def tick(self) -> None:
+        self._writer.check()
+
     def summary(self, summary: dict) -> None:
-        self._write([{"event": "summary", **summary}])
+        self._writer.put([json.dumps({"event": "summary", **summary})], last=True)
+        self._writer.end()
+
+
+def _end(writer: LineWriter | None, kind: type | None) -> None:
+    """Behind an error: what was told before it; not behind an interrupt."""
+    if writer is not None and kind is not None and issubclass(kind, EMindError):
+        try:
+            writer.end()
+        except (EMindError, OSError):
+            pass
 
 
 def _line_of(group: list[dict], main: str, others: Sequence[str]) -> str:
@@ -149,8 +151,20 @@ def _said(name: str, items: Iterable[dict]) -> str:
 class Lines(Output):
     """A line for windows in a row with one label; events and the counts on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: LineWriter | None = None) -> None:
+        self._writer = writer  # None: printed
         self._groups: dict[int, list[dict]] = {}
+
+    def __exit__(self, kind, *_) -> None:
+        _end(self._writer, kind)
+
+    @property
+    def dropped(self) -> int:
+        return 0 if self._writer is None else self._writer.dropped
+
+    def tick(self) -> None:
+        if self._writer is not None:
+            self._writer.check()
 
     def answers(self, items: list[dict]) -> None:
         for item in items:
@@ -162,10 +176,15 @@ class Lines(Output):
                 self._print(group)
                 group.clear()
             group.append(item)
-        sys.stdout.flush()
 
     def _print(self, group: list[dict]) -> None:
-        print(_line_of(group, self.main, self.others))
+        self._say(_line_of(group, self.main, self.others))
+
+    def _say(self, text: str, last: bool = False) -> None:
+        if self._writer is None:
+            print(text, flush=True)
+        else:
+            self._writer.put([text], answers=True, last=last)
 
     def event(self, event: dict) -> None:
         self.opened(event)
@@ -175,10 +194,11 @@ class Lines(Output):
         for group in self._groups.values():
             if group:
                 self._print(group)
-        sys.stdout.flush()
         print(f"emind: {counts_text(summary)}", file=sys.stderr)
         for name in summary.get("recording", {}).get("files", []):
-            print(name)
+            self._say(name, last=True)
+        if self._writer is not None:
+            self._writer.end()
 
 
 def counts_text(summary: dict) -> str:
@@ -187,7 +207,8 @@ def counts_text(summary: dict) -> str:
     return (f"{summary['seconds']:.1f} s, {summary['samples']:,} samples; windows: {summary['windows_seen']:,} seen, "
             f"{summary['windows_inferred']:,} inferred, {summary['windows_gated']:,} gated, "
             f"{summary['windows_skipped']:,} skipped ({coverage} answered); {summary['overflows']} overflows, "
-            f"{summary['gaps']} gaps, {summary['restarts']} restarts, {summary['reopenings']} reopenings")
+            f"{summary['gaps']} gaps, {summary['restarts']} restarts, {summary['reopenings']} reopenings"
+            + (f"; {summary['lines_dropped']:,} lines found no room" if summary["lines_dropped"] else ""))
 
 
 class View(Output):
