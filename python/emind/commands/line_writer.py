@@ -28,7 +28,7 @@ class LineWriter:
         try:
             if path == "-":
                 sys.stdout.flush()
-                self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)  # no lock that a block would keep
+                self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)  # without a lock
             else:
                 self._file = open(path, "wb", buffering=0)
         except (OSError, AttributeError) as fault:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,34 @@ METADATA_ROOM = 1 << 16  # bytes
 LABEL_ROOM = 20  # characters
 MEASURED = ("snr", "amplitude", "band_width")  # may differ within an annotation, which then has the mean
 _FORMATS = {FLOAT32: "cf32_le", INT16: "ci16_le"}
+
+
+NO_CAPTURES = [{"core:sample_start": 0}]
+
+
+class Growing(list):
+    """JSON objects of which only the newest may still change. Each is encoded, and given out as unchecked, until
+    another stands behind it."""
+
+    def __init__(self, items: Iterable[dict] = ()) -> None:
+        super().__init__(items)
+        self._texts: list[str] = []
+        self._checked = 0
+
+    def text(self) -> str:
+        """All of them, as they stand in a list within a list."""
+        self._texts += map(_encoded, self[len(self._texts) : -1])
+        return ",\n".join([*self._texts, *map(_encoded, self[-1:])])
+
+    def unchecked(self) -> list[dict]:
+        """Those that have come or may have changed since the last call."""
+        out = self[self._checked :]
+        self._checked = max(0, len(self) - 1)
+        return out
+
+
+def _encoded(item: dict) -> str:
+    return textwrap.indent(json.dumps(item, indent=4), 8 * " ")
 
 
 class SigmfWriter:
@@ -52,8 +81,7 @@ class SigmfWriter:
         self._fields = {"core:description": origin, "core:extensions": [EXTENSION]}
         if iq_format == INT16 and scale != FULL_SCALE:
             self._fields[SCALE_KEY] = scale
-        self._captures: list[dict] = []
-        self._annotations: list[dict] = []
+        self._captures, self._annotations = Growing(), Growing()
         self._labels: dict[str, Any] | None = None  # of the newest annotation, without what was measured
         self._weights = dict.fromkeys(MEASURED, 0)  # samples behind each mean in the newest annotation
         self._file = open_part(_part(self.data), self.data)
@@ -71,8 +99,9 @@ class SigmfWriter:
         if time is not None:
             capture["core:datetime"] = time
         if self._captures and self._captures[-1]["core:sample_start"] == self.count:
-            self._captures.pop()
-        self._captures.append(capture)
+            self._captures[-1] = capture
+        else:
+            self._captures.append(capture)
         self._labels = None
 
     def write(self, iq: np.ndarray, labels: dict[str, Any], join: bool = False) -> None:
@@ -88,16 +117,20 @@ class SigmfWriter:
             self._file.write(to_steps(iq.view(np.float32), self._scale, self.data).astype("<i2").view(np.uint8))
         labels = {name: value for name, value in labels.items() if value is not None}
         told = {name: value for name, value in labels.items() if name not in MEASURED}
-        if join and told == self._labels:
+        joins = join and told == self._labels
+        if joins:
             labels = self._joined(labels, len(iq))
             start = self._annotations[-1]["core:sample_start"]
-            self._annotations.pop()
         else:
             start, self._weights = self.count, dict.fromkeys(MEASURED, 0)
             self._joined(labels, len(iq))
         end = self.count + len(iq)
         frequency = self._captures[-1].get("core:frequency", 0.0) if self._captures else 0.0
-        self._annotations.append(annotation(start, end - start, labels, frequency, self._rate))
+        newest = annotation(start, end - start, labels, frequency, self._rate)
+        if joins:
+            self._annotations[-1] = newest
+        else:
+            self._annotations.append(newest)
         self._labels = told
         self.count += len(iq)
 
@@ -112,24 +145,30 @@ class SigmfWriter:
         return out
 
     def flush(self) -> None:
-        """Bring the metadata up to what the data file holds."""
-        text = json.dumps(self.metadata(), indent=4)
+        """Bring the metadata up to what the data file holds. Only what is new since the last time is encoded and held
+        against SigMF's rules: a recorder calls this every second, however many annotations there are."""
+        header = self._header()
+        text = json.dumps(header, indent=4).removesuffix("\n}")
+        checked_metadata(self.meta, {**header, "captures": self._captures.unchecked() or NO_CAPTURES,
+                                     "annotations": self._annotations.unchecked()})
+        captures = self._captures.text() if self._captures else _encoded(NO_CAPTURES[0])
         newer = self.meta.with_name(self.meta.name + ".new" + PART)
         try:
-            newer.write_text(text + "\n", encoding="utf-8")
+            with newer.open("w", encoding="utf-8") as file:
+                file.write(f'{text},\n    "captures": [\n{captures}\n    ],\n    "annotations": [')
+                file.write(f"\n{self._annotations.text()}\n    " if self._annotations else "")
+                file.write("]\n}\n")
             os.replace(newer, _part(self.meta))
         except OSError:
             newer.unlink(missing_ok=True)
             raise
         self.flushed = self.count
 
-    def metadata(self) -> dict:
-        """Valid by the sigmf package."""
-        return checked_metadata(self.meta, {
-            "global": {"core:datatype": _FORMATS[self._format], "core:sample_rate": self._rate, **self._fields},
-            "captures": self._captures or [{"core:sample_start": 0}],
-            "annotations": self._annotations,
-        })
+    def _header(self) -> dict:
+        import sigmf
+
+        return {"global": {"core:version": sigmf.__specification__, "core:datatype": _FORMATS[self._format],
+                           "core:sample_rate": self._rate, **self._fields}}
 
     def finish(self) -> None:
         """Everything to the disk, and the final names."""
@@ -146,7 +185,7 @@ class SigmfWriter:
         self.count = max(self.flushed, self.count - METADATA_ROOM // width)
         self._file.truncate(self.count * width)
         self._file.seek(self.count * width)
-        self._captures, self._annotations = _cut(self._captures, self._annotations, self.count)
+        self._captures, self._annotations = map(Growing, _cut(self._captures, self._annotations, self.count))
         self._labels = None
 
     def leave(self) -> None:
