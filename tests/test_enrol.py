@@ -260,10 +260,12 @@ def test_rows_are_chosen_by_label_and_raw_recordings_by_their_power(emind, weigh
     mixed = tmp_path / "mixed.parquet"
     with Writer(mixed, origin="test") as writer:
         for k, window in enumerate(chirps(6, 60)):
-            writer.write(Signal(window, sampling_rate=1e6, device_id="a" if k % 2 else "b"))
-    told = emind("enrol", "x", mixed, "--where", "device_id=a", "--weights", weights, "--out",
-                 tmp_path / "o.safetensors", "--json")
-    assert json.loads(told.out)["windows"] == 3
+            writer.write(Signal(window, sampling_rate=1e6, device_id="a" if k % 2 else "b",
+                                num_pulses=4 if k < 4 else 5, snr=12.5 if k % 2 else None))
+    for where, count in ((["device_id=a"], 3), (["num_pulses=4"], 4), (["snr=12.5", "num_pulses=4.0"], 2)):
+        told = emind("enrol", "x", mixed, *(word for text in where for word in ("--where", text)), "--weights",
+                     weights, "--out", tmp_path / "o.safetensors", "--json")
+        assert json.loads(told.out)["windows"] == count
     pauses = np.concatenate([0.01 * noise(20, 61), chirps(5, 62)]).ravel()
     told = emind("enrol", "x", raw(pauses), "--rate", "1e6", "--no-tune", "--weights", weights, "--out",
                  tmp_path / "o.safetensors", "--json")
@@ -275,6 +277,10 @@ def test_rows_are_chosen_by_label_and_raw_recordings_by_their_power(emind, weigh
     (["x"], 2, "give recordings"),
     (["x", "R", "--remove"], 2, "give recordings"),
     (["x", "R", "--where", "colour=red"], 2, "COLUMN=VALUE"),
+    (["x", "R", "--where", "snr=abc"], 2, "--where snr=abc: snr is a number"),
+    (["x" * 65, "R"], 1, "1 to 64 characters"),
+    (["line\nbreak", "R"], 1, "characters that can be printed"),
+    (["", "R"], 1, "1 to 64 characters"),
     (["x", "R", "--where", "modulation=QAM"], 1, "no window that holds a signal"),
     (["x", "R", "--most", "1"], 1, "needs 2 at least"),
     (["x", "R", "--out", "here.bin"], 2, "ends in .safetensors"),

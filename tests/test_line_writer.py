@@ -120,8 +120,8 @@ class Paused:
 
 
 def test_the_duration_holds_while_the_reader_pauses_and_nothing_is_lost(raw, small_weights):
-    with Paused("--file", raw(np.tile(tone_bursts(100_000), 40)), "--rate", 200e3, "--weights", small_weights, "--duration",
-                2) as run:
+    with Paused("--file", raw(np.tile(tone_bursts(100_000), 40)), "--rate", 200e3, "--weights", small_weights,
+                "--duration", 2) as run:
         run.until_the_radio_ended()
         told = [json.loads(line) for line in run.process.stdout]
         assert run.process.wait(30) == 0
@@ -132,8 +132,8 @@ def test_the_duration_holds_while_the_reader_pauses_and_nothing_is_lost(raw, sma
 
 
 def test_a_second_signal_ends_it_although_nobody_reads_and_the_recording_is_whole(raw, small_weights, tmp_path):
-    with Paused("--file", raw(np.tile(tone_bursts(100_000), 40)), "--rate", 200e3, "--weights", small_weights, "--record",
-                tmp_path / "take") as run:
+    with Paused("--file", raw(np.tile(tone_bursts(100_000), 40)), "--rate", 200e3, "--weights", small_weights,
+                "--record", tmp_path / "take") as run:
         run.until_recorded(tmp_path / "take", 800_000)
         first = time.monotonic()
         for _ in range(2):  # as `timeout` and shells do: one and the same

@@ -36,6 +36,8 @@ from live_run import START_S, Live, run_once
     (("--format", "cu8"), "--file"),
     (("--watchdog-ms", -1), "--watchdog-ms"),
     (("--bandwidth", 9e9), "--bandwidth"),
+    (("--gate-db", -3), "--gate-db -3 cannot be negative"),
+    (("--gate-db", "nan"), "--gate-db nan"),
 ])
 def test_arguments_that_cannot_work_are_one_line(emind, arguments, words):
     outcome = emind("live", *arguments)

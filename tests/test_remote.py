@@ -392,7 +392,8 @@ def test_the_example_flowgraph_asks_both_hosts_and_ends_with_its_file(tmp_path):
 # --- the command ---
 
 
-def test_emind_host_serves_and_says_what_it_did(tmp_path, small_weights):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_emind_host_serves_and_says_what_it_did(tmp_path, small_weights, how):
     address = f"ipc://{tmp_path}/host"
     code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["host", "--weights", str(small_weights), "--bind", address, "--backend", "torch", "--threads", "1"]
@@ -404,7 +405,7 @@ def test_emind_host_serves_and_says_what_it_did(tmp_path, small_weights):
         answers = engine.infer(np.ones((5, 1024), np.complex64), np.full(5, 1e6))["modulation"]
         engine.close()
         assert answers.shape[0] == 5 and np.allclose(answers.sum(axis=1), 1, atol=1e-3)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(how)
         out, _ = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()

@@ -21,7 +21,7 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
-from .contract.errors import EMindError, UsageError
+from .contract.errors import EMindError, UsageError, require
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
 from .guarded import Guarded
@@ -130,11 +130,12 @@ class inference(Guarded, gr.basic_block):
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
-        if batch < 1 or hold < 1 or not max_latency_ms >= 0 or not sample_rate >= 0 or detections_limit < 0:
-            raise UsageError(
-                f"batch {batch} and hold {hold} must be at least 1, max_latency_ms {max_latency_ms}, "
-                f"sample_rate {sample_rate} and detections_limit {detections_limit} not negative"
-            )
+        require((batch >= 1, f"batch {batch} must be at least 1"), (hold >= 1, f"hold {hold} must be at least 1"),
+                (max_latency_ms >= 0, f"max_latency_ms {max_latency_ms:g} must not be negative"),
+                (sample_rate >= 0, f"sample_rate {sample_rate:g} must not be negative"),
+                (gate_db is None or gate_db >= 0, f"gate_db {gate_db} must not be negative; None: off"),
+                (detections_limit >= 0, f"detections_limit {detections_limit} must not be negative"))
+
         def load(weights: str) -> object:
             return ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
 

@@ -19,7 +19,7 @@ import pmt
 from gnuradio import gr
 
 from .contract import tags
-from .contract.errors import EMindError, UsageError
+from .contract.errors import EMindError, UsageError, require
 from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
@@ -138,25 +138,24 @@ class recorder(Guarded, gr.sync_block):
     ) -> None:
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
-        if length < 1 or not sample_rate >= 0 or not rotate_mb >= 0 or not rotate_s >= 0 or not queue_mb > 0:
-            raise UsageError(
-                f"length {length} must be at least 1, queue_mb {queue_mb} above 0, and sample_rate {sample_rate}, "
-                f"rotate_mb {rotate_mb} and rotate_s {rotate_s} not negative"
-            )
-        if not 0 < scale < math.inf or iq_format not in ("float32", "int16"):
-            raise UsageError(f"iq_format {iq_format!r} must be float32 or int16, and scale {scale} above 0")
+        require((length >= 1, f"length {length} must be at least 1"),
+                (queue_mb > 0, f"queue_mb {queue_mb:g} must be above 0"),
+                (sample_rate >= 0, f"sample_rate {sample_rate:g} must not be negative"),
+                (rotate_mb >= 0, f"rotate_mb {rotate_mb:g} must not be negative"),
+                (rotate_s >= 0, f"rotate_s {rotate_s:g} must not be negative"),
+                (iq_format in ("float32", "int16"), f"iq_format {iq_format!r} must be float32 or int16"),
+                (0 < scale < math.inf, f"scale {scale:g} must be above 0"))
         if file_format != "parquet" and not sample_rate:
             raise UsageError("SigMF states a sample rate: set sample_rate, or record to Parquet")
         if trigger not in TRIGGERS:
             raise UsageError(f"unknown trigger {trigger!r}: use {', '.join(TRIGGERS)}")
         if trigger != NONE and windows:
             raise UsageError(f"trigger {trigger!r} needs a stream: record in front of windowing or behind overlap_add")
-        if not 0 <= pre_trigger <= MOST_PRE_TRIGGER or post_trigger < 0 or not trigger_db > 0 or not (
-                0 <= trigger_confidence <= 1):
-            raise UsageError(
-                f"pre_trigger {pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples, post_trigger "
-                f"{post_trigger} not negative, trigger_db {trigger_db} above 0, trigger_confidence "
-                f"{trigger_confidence} between 0 and 1")
+        require((0 <= pre_trigger <= MOST_PRE_TRIGGER,
+                 f"pre_trigger {pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples"),
+                (post_trigger >= 0, f"post_trigger {post_trigger} must not be negative"),
+                (trigger_db > 0, f"trigger_db {trigger_db:g} must be above 0"),
+                (0 <= trigger_confidence <= 1, f"trigger_confidence {trigger_confidence:g} must be between 0 and 1"))
         self._files_options: dict[str, Any] = {
             "base": path, "file_format": file_format, "iq_format": iq_format, "scale": scale,
             "rotate_bytes": rotate_mb * 1e6, "rotate_s": rotate_s}

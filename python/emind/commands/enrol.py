@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..contract.errors import EMindError, UsageError
-from ..contract.schema import LABELS
+from ..contract.schema import LABELS, checked_label
 from ..storage.recording import FORMATS
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def _of_rows(name: str, options: argparse.Namespace, length: int) -> tuple[np.nd
         column, equals, value = text.partition("=")
         if not equals or column not in LABELS:
             raise UsageError(f"--where {text}: COLUMN=VALUE with one of {', '.join(LABELS)}")
-        wanted[column] = value
+        try:
+            wanted[column] = checked_label(column, value)  # as the column stores it: a number is no text
+        except EMindError as fault:
+            raise UsageError(f"--where {text}: {fault}") from None
     with Reader(name) as rows:
         numbers = rows.where(**wanted) if wanted else np.arange(len(rows))
         numbers = numbers[np.linspace(0, len(numbers) - 1, min(options.most, len(numbers))).astype(int)] \

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     ended, caught = threading.Event(), []
     before = {number: signal.signal(number, lambda number, frame: (caught.append(number), ended.set()))
-              for number in (signal.SIGINT, signal.SIGTERM)}
+              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}  # the last: the terminal is closed
     engine = host.engine
     try:
         top_block.start()

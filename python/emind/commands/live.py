@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 def live_settings(options: argparse.Namespace) -> dict:
     """What the radio's process is told, checked; UsageError or EMindError says what cannot work."""
-    for name in ("watchdog_ms", "check_ms", "reopen_s", "offset", "bandwidth", "freq", "duration"):
+    for name in ("watchdog_ms", "check_ms", "reopen_s", "offset", "bandwidth", "freq", "duration", "gate_db"):
         value = getattr(options, name)
         if value is not None and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value}: give a number")

@@ -28,6 +28,7 @@ from .weights import resolve
 
 REFERENCE = "reference"  # entry in the header's "training"
 ENROLLED = "enrolled"  # entry in the header's "figures"
+LONGEST_NAME = 64  # characters
 LEAST = 2  # windows from which a class can be made, and its reach be known
 MOST_CHANGED = 0.005
 VIEWS = 8  # of a window
@@ -152,7 +153,10 @@ def _checked(model: MultiHead, name: str, count: int, head: str) -> tuple[HeadSp
     if own is not None and own.kind != CLASSIFICATION:
         raise EMindError(f"head {head} is of kind {own.kind}: classes can be enrolled for a head that classifies, or "
                          "for one of a new name")
-    if not name or name == "unknown" or (own is not None and name in own.labels):
+    if not (0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()):
+        raise EMindError(f"{name[:LONGEST_NAME]!r} cannot be the name of a class: 1 to {LONGEST_NAME} characters that "
+                         "can be printed, no blanks around them")
+    if name == "unknown" or (own is not None and name in own.labels):
         raise EMindError(f"{name!r} cannot be enrolled: head {head} has that label already; choose another name")
     spec, old = next(((s, model.heads[n]) for n, s in model.specs.items() if n == base_name(head)),
                      (replace(found[0], name=base_name(head), extends=head, labels=(), windows=0, views=0), found[1]))
