@@ -6,6 +6,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 
+import gc
 import os
 from collections import Counter
 
@@ -61,8 +62,12 @@ class qa_display(gr_unittest.TestCase):
     def setUp(self):
         application()
 
+    def tearDown(self):
+        gc.collect()  # GNU Radio's blocks are in circles; windows left to the next block's thread would take Qt down
+
     def shown(self, samples, messages=(), tags=(), **parameters):
         """The block after samples have passed, and its window with the messages shown."""
+        gc.collect()
         block = display(**{"sample_rate": RATE, "span_s": len(samples) / RATE, **parameters})
         tb = gr.top_block()
         tb.connect(blocks.vector_source_c(np.asarray(samples, np.complex64).tolist(), False, 1, list(tags)), block)
