@@ -59,12 +59,12 @@ class Recorded(gr_unittest.TestCase):
     def tearDown(self):
         self._folder.cleanup()
 
-    def record(self, samples, stream_tags=(), **parameters):
-        """The block after it has recorded, and the rows of its Parquet files."""
+    def record(self, samples, stream_tags=(), pieces=10_000_000, **parameters):
+        """The block after it has recorded, ``pieces`` samples at a time, and the rows of its Parquet files."""
         block = recorder(str(self.base), **{"policy": "lossless", "length": 64, **parameters})
         tb = gr.top_block()
         tb.connect(blocks.vector_source_c(samples.tolist(), False, 1, list(stream_tags)), block)
-        tb.run()
+        tb.run(pieces)
         return block, self.rows()
 
     def rows(self):

@@ -47,6 +47,21 @@ class qa_recorder_events(Recorded):
         self.assertEqual(counts["samples_written"] + counts["samples_skipped"], len(x))
         self.assertEqual((counts["samples_dropped"], counts["samples_queued"]), (0, 0))
 
+    def test_as_much_is_kept_ahead_of_energy_in_whatever_pieces_it_comes(self):
+        x, events = bursts(40_000, ((20_000, 24_000), (31_111, 32_000))), []
+        for pieces in (64, 100, 333, 4096):
+            _, rows = self.record(x, pieces=pieces, length=1024, trigger="energy", pre_trigger=1000, post_trigger=0)
+            parts = {}
+            for row in rows:
+                parts.setdefault(row.transmission_id, []).append(row.iq)
+            begins = [int(np.flatnonzero(x == part[0][0])[0]) for part in parts.values()]
+            for begin, start in zip(begins, (20_000, 31_111), strict=True):
+                self.assertTrue(start - 1000 - 256 < begin <= start - 1000, (pieces, begin))
+            events.append(begins)
+            for file in self.base.parent.glob("*"):
+                file.unlink()
+        self.assertEqual(events, events[:1] * 4)
+
     def test_a_tagged_answer_is_recorded_from_before_it_with_the_labels_of_the_tags(self):
         x = ramp(50_000)
         tags = [make_tag(at, "emind_modulation", answer(label, 1024))

@@ -25,7 +25,7 @@ from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .guarded import Guarded
 from .recorder_pmt import Wanted, answer_of, labels_of, switch_of
-from .recorder_trigger import AroundEvents
+from .recorder_trigger import AroundEvents, held
 from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
@@ -170,7 +170,8 @@ class recorder(Guarded, gr.sync_block):
         self._trigger, self._before, self._after = trigger, int(pre_trigger), int(post_trigger)
         self._trigger_db, self._wanted = trigger_db, Wanted(frozenset(trigger_labels), trigger_confidence)
         self._recording, self._short_rows, self._measures = bool(recording), short_rows, measure
-        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8), 4 * self._before if trigger != NONE else 0)
+        self._held = held(self._before, length, trigger == ENERGY) if trigger != NONE else 0
+        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8), 4 * self._held)
         self._thread: RecorderThread | None = None
         self._last: dict | None = None
         self._prepare()
@@ -336,10 +337,10 @@ class recorder(Guarded, gr.sync_block):
     def _work_triggered(self, items: np.ndarray, thread: RecorderThread) -> int:
         """Write what lies around events; the newest samples are kept back for those to come."""
         if self._policy == LOSSLESS and thread.error is None:
-            room = thread.room() - self._before
+            room = thread.room() - self._held
             if room <= 0:
                 thread.wait(_WAIT_S)
-                room = thread.room() - self._before
+                room = thread.room() - self._held
             items = items[: max(0, room)]
             if not len(items):
                 return 0

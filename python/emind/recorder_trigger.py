@@ -16,9 +16,14 @@ from typing import Any
 import numpy as np
 
 from .dsp.framing import StreamState
-from .dsp.trigger import EnergyTrigger, History, Selection
+from .dsp.trigger import EnergyTrigger, History, Selection, chunk_of
 from .storage.recorder_thread import Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch
+
+
+def held(before: int, length: int, energy: bool) -> int:
+    """Samples kept back for events to come: energy is told at the end of its chunk, which counts besides ``before``."""
+    return before + (chunk_of(length) if energy else 0)
 
 
 class AroundEvents:
@@ -37,9 +42,9 @@ class AroundEvents:
     def __init__(self, before: int, after: int, length: int, energy_db: float | None, state: StreamState,
                  labels: dict[str, Any], stretch_at: Callable[[StreamState, int], Stretch]) -> None:
         self.events = 0
-        self._history = History(before)
         self._selection = Selection(before, after, length)
-        self._energy = None if energy_db is None else EnergyTrigger(energy_db, length // 4)
+        self._energy = None if energy_db is None else EnergyTrigger(energy_db, chunk_of(length))
+        self._history = History(held(before, length, energy_db is not None))
         self._marks: deque[tuple[int, Mark]] = deque()  # of samples that may yet be written
         self._states: deque[StreamState] = deque([state])
         self._labels = labels  # that the thread knows

@@ -14,7 +14,7 @@ import numpy as np
 
 from .snr import NoiseFloor
 
-LEAST_CHUNK = 64  # samples whose power is looked at together
+LEAST_CHUNK = 64
 
 
 class History:
@@ -57,7 +57,7 @@ class Selection:
         self._before, self._after, self._row = before, after, row
         self._wanted: deque[list[int]] = deque()  # from, to; in order and apart
         self._done = 0  # all before this sample is decided
-        self._begun: int | None = None  # where the stretch that is being written began
+        self._begun: int | None = None  # where the newest stretch began; what begins where it ended goes on with it
 
     def event(self, start: int, stop: int) -> None:
         """Samples ``start`` to ``stop`` hold what is wanted."""
@@ -93,8 +93,12 @@ class Selection:
             if stop > end:
                 break
             self._wanted.popleft()
-            self._begun = None
         return out
+
+
+def chunk_of(row: int) -> int:
+    """Samples whose power is looked at together, where rows are recorded."""
+    return max(LEAST_CHUNK, row // 4)
 
 
 class EnergyTrigger:
@@ -105,7 +109,7 @@ class EnergyTrigger:
 
     def __init__(self, threshold_db: float, chunk: int) -> None:
         self._ratio = 10 ** (threshold_db / 10)
-        self._chunk = max(LEAST_CHUNK, chunk)
+        self._chunk = chunk
         self._floor = NoiseFloor(max(threshold_db, 1.0))
         self._energy, self._count = 0.0, 0  # of the chunk that is being filled
         self.position = 0
