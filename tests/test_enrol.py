@@ -272,6 +272,35 @@ def test_rows_are_chosen_by_label_and_raw_recordings_by_their_power(emind, weigh
     assert json.loads(told.out)["windows"] == 5
 
 
+def test_rows_of_noise_that_a_recorder_labelled_as_the_signal_are_left_out(emind, weights, tmp_path):
+    """Around an event the recorder keeps noise, which bears the signal's label; its SNR tells."""
+    pytest.importorskip("pmt")
+    from emind.weights_pmt import EnrolRequest
+
+    labelled, unmeasured = tmp_path / "labelled.parquet", tmp_path / "unmeasured.parquet"
+    parts = np.concatenate([0.01 * noise(12, 63), chirps(9, 64), 0.01 * noise(9, 65)])
+    snrs = np.repeat([-15.0, 20.0, -12.0], [12, 9, 9])
+    for path, measured in ((labelled, True), (unmeasured, False)):
+        with Writer(path, origin="test") as writer:
+            for window, snr in zip(parts, snrs, strict=True):
+                writer.write(Signal(window, sampling_rate=1e6, modulation="x", snr=snr if measured else None))
+        for most, count in ((200, 9), (6, 6))[: 1 + measured]:
+            told = emind("enrol", "x", path, "--most", most, "--weights", weights, "--out",
+                         tmp_path / "o.safetensors", "--json")
+            assert json.loads(told.out)["windows"] == count
+        windows, rates = EnrolRequest("x", "", recording=str(path))._windows(LENGTH)
+        assert np.array_equal(windows, parts[12:21]) and set(rates) == {1e6}
+
+
+def test_where_no_row_is_above_the_noise_all_are_taken(tmp_path):
+    pytest.importorskip("pmt")
+    from emind.weights_pmt import EnrolRequest
+
+    path = tmp_path / "full.parquet"
+    parquet(path, chirps(5, 66), snr=-3.0)
+    assert len(EnrolRequest("x", "", recording=str(path))._windows(LENGTH)[0]) == 5
+
+
 @pytest.mark.parametrize(("arguments", "status", "words"), [
     (["QPSK", "R"], 1, "has that label already"),
     (["x"], 2, "give recordings"),

@@ -54,22 +54,18 @@ class EnrolRequest:
         return self.save, said
 
     def _windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        from .dsp.cutting import windows_of
+        from .dsp.cutting import rows_to_take, windows_of, windows_of_rows
 
         if self.samples is not None:
-            parts, rates = [windows_of(self.samples, length)], [self.rate]
-        else:
-            from .storage.parquet import Reader  # pyarrow comes in here
+            windows = windows_of(self.samples, length)
+            windows = windows[np.isfinite(windows).all(axis=1) & windows.any(axis=1)][:MOST]
+            return windows, np.full(len(windows), self.rate)
+        from .storage.parquet import Reader  # pyarrow comes in here
 
-            with Reader(self.recording) as rows:
-                chosen = np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int) if len(rows) else []
-                signals = [rows[int(row)] for row in chosen]
-            parts = [windows_of(signal.iq, length) for signal in signals]
-            rates = [signal.sampling_rate or math.nan for signal in signals]
-        windows = np.concatenate([np.zeros((0, length), np.complex64), *parts])
-        rate = np.repeat(np.array(rates, float), [len(part) for part in parts])
-        good = np.isfinite(windows).all(axis=1) & windows.any(axis=1)
-        return windows[good][:MOST], rate[good][:MOST]
+        with Reader(self.recording) as rows:
+            chosen = rows_to_take(rows.columns(["snr"])["snr"], MOST)
+            windows, rates = windows_of_rows((rows[row] for row in chosen.tolist()), length)
+        return windows[:MOST], rates[:MOST]
 
 
 def read_weights(message: pmt.pmt_base) -> str | EnrolRequest:

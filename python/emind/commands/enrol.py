@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,7 @@ def windows_from(options: argparse.Namespace, length: int) -> tuple[np.ndarray, 
 
 
 def _of_rows(name: str, options: argparse.Namespace, length: int) -> tuple[np.ndarray, np.ndarray]:
-    from ..dsp.cutting import windows_of
+    from ..dsp.cutting import rows_to_take, windows_of_rows
     from ..storage.parquet import Reader
 
     wanted = {}
@@ -101,16 +100,9 @@ def _of_rows(name: str, options: argparse.Namespace, length: int) -> tuple[np.nd
             raise UsageError(f"--where {text}: {fault}") from None
     with Reader(name) as rows:
         numbers = rows.where(**wanted) if wanted else np.arange(len(rows))
-        numbers = numbers[np.linspace(0, len(numbers) - 1, min(options.most, len(numbers))).astype(int)] \
-            if len(numbers) else numbers
-        cut, rates = [np.zeros((0, length), np.complex64)], []
-        for row in numbers.tolist():
-            signal = rows[row]
-            own = windows_of(signal.iq, length)
-            own = own[np.isfinite(own).all(axis=1) & own.any(axis=1)]
-            cut.append(own)
-            rates += [options.rate or signal.sampling_rate or math.nan] * len(own)
-    return np.concatenate(cut), np.array(rates, float)
+        numbers = numbers[rows_to_take(rows.columns(["snr"])["snr"][numbers], options.most)]
+        windows, rates = windows_of_rows((rows[row] for row in numbers.tolist()), length)
+    return windows, np.full(len(rates), options.rate) if options.rate else rates
 
 
 def _of_recording(name: str, options: argparse.Namespace, length: int) -> tuple[np.ndarray, np.ndarray]:

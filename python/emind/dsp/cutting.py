@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 
+from ..contract.schema import Signal
 from .band import TuningPlan
 
 LOUD_DB = 6.0  # above the quietest windows: a recording with bursts this loud is one of bursts and pauses
@@ -42,3 +46,27 @@ def with_signal(windows: np.ndarray) -> np.ndarray:
         return alive
     loud = power > np.percentile(power[alive], QUIET_PERCENTILE) * 10 ** (LOUD_DB / 10)
     return alive & loud if loud.any() else alive
+
+
+def rows_to_take(snr_db: np.ndarray, most: int) -> np.ndarray:
+    """Numbers of at most so many recorded rows, spread evenly over those that hold a signal, from their SNR (dB, NaN:
+    unknown). What a recorder keeps around an event is noise of a signal's label. Where no row has 0 dB, all may: that
+    of a signal without pauses that fills the band is estimated too low."""
+    noise = snr_db < 0
+    numbers = np.flatnonzero(~noise) if not noise.all() else np.arange(len(snr_db))
+    return numbers[np.linspace(0, len(numbers) - 1, min(most, len(numbers))).astype(int)] if len(numbers) else numbers
+
+
+def windows_of_rows(rows: Iterable[Signal], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole windows (N, length) complex64 of recorded rows and their rates (Hz, NaN: unknown). Of rows of unknown SNR
+    those that hold a signal, by :func:`with_signal`; none that is zero or not finite."""
+    cut, rates, known = [np.zeros((0, length), np.complex64)], [], []
+    for row in rows:
+        cut.append(windows_of(row.iq, length))
+        rates += [row.sampling_rate or math.nan] * len(cut[-1])
+        known += [row.snr is not None] * len(cut[-1])
+    windows, kept = np.concatenate(cut), np.array(known, bool)
+    kept &= np.isfinite(windows).all(axis=1) & windows.any(axis=1)
+    unknown = np.flatnonzero(~np.array(known, bool))
+    kept[unknown[with_signal(windows[unknown])]] = True
+    return windows[kept], np.array(rates, float)[kept]
