@@ -287,6 +287,8 @@ def test_a_reader_of_live_that_goes_away_costs_nothing_that_was_recorded(small_w
 class Still:
     """A source whose stream the test lets stand still; ``there``: whether it answers."""
 
+    has_time = True
+
     def __init__(self):
         self.there, self.restarts = True, 0
 
@@ -299,7 +301,7 @@ class Still:
 
 def test_the_watchdog_of_a_recording_restarts_a_silent_stream_and_gives_up_in_the_end():
     pytest.importorskip("gnuradio.uhd")
-    from emind.commands.record_usrp import MOST_RESTARTS, Watchdog
+    from emind.commands.record_radio import MOST_RESTARTS, Watchdog
 
     source, clock, count = Still(), [100.0], [0]
     watchdog = Watchdog(source, lambda: count[0], lambda: clock[0])
@@ -320,6 +322,11 @@ def test_the_watchdog_of_a_recording_restarts_a_silent_stream_and_gives_up_in_th
     assert gone.look() is None and not gone.lost
     clock[0] += 1.5
     assert gone.look() is None and "does not answer" in gone.lost and "recorded" in gone.lost
+    source.there, source.has_time = True, False  # SoapySDR: cannot be asked, and is not started again
+    mute = Watchdog(source, lambda: 7, lambda: clock[0])
+    assert mute.look() is None and not mute.lost
+    clock[0] += 1.5
+    assert mute.look() is None and "stopped sending" in mute.lost and source.restarts == 1 + MOST_RESTARTS
 
 
 # Closes the window of a flowgraph that still runs, as a person would.

@@ -329,7 +329,7 @@ def test_record_finishes_what_a_killed_recorder_left(emind, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ([], "OUT"), (["take"], "--rate"), (["take", "--label", "colour=red"], "colour"),
+    ([], "OUT"), (["take", "--rate", "0"], "--rate"), (["take", "--label", "colour=red"], "colour"),
     (["take", "--label", "snr=loud"], "snr"), (["take", "--seconds", "0"], "--seconds"),
     (["take", "--from", "x.cf32", "--rate", "1e6", "--freq", "1e9"], "--freq"),
 ])
@@ -355,7 +355,7 @@ def test_ctrl_c_ends_a_recording_with_all_that_came(tmp_path):
             "        os.kill(os.getpid(), signal.SIGINT)\n"
             "    threading.Thread(target=press, daemon=True).start()\n"
             "    return graph\n"
-            "record._from_usrp = endless\n"
+            "record._from_radio = endless\n"
             "from emind.cli import main\n"
             f"sys.exit(main(['record', {str(tmp_path / 'take')!r}, '--json']))\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

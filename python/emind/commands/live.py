@@ -17,7 +17,8 @@ from ..storage.recording import open_recording
 from ..storage.recording_files import FILE_FORMATS, check_target
 from .head_text import add_heads_argument
 from .live_process import Child, Overflows, read_lines, stopping_signals
-from .live_source import AUTO, DEFAULT_FREQ, add_file_arguments, add_source_arguments, source_settings
+from .live_source import (
+    AUTO, DEFAULT_FREQ, add_file_arguments, add_freq_argument, add_source_arguments, source_settings)
 from .record import parse_labels
 from .sample_clock import SampleClock
 
@@ -32,9 +33,9 @@ MOST_CRASHES = 3  # in a row, without the device having been opened
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_source_arguments(parser)
-    parser.add_argument("--freq", type=float, metavar="HZ", help=f"centre frequency (default: {DEFAULT_FREQ:g})")
-    parser.add_argument("--channels", default="0", metavar="LIST", help="channels, such as 0,1 (default: 0)")
+    radio = add_source_arguments(parser)
+    add_freq_argument(radio)
+    radio.add_argument("--channels", default="0", metavar="LIST", help="channels, such as 0,1 (default: 0)")
     add_file_arguments(parser)
     what = parser.add_argument_group("what is looked at")
     what.add_argument("--offset", type=float, default=0.0, metavar="HZ", help="from the middle to the signal")

@@ -30,10 +30,11 @@ class Refused(EMindError):
     """A setting that the device cannot take; all is as before."""
 
 
-def add_source_arguments(parser: argparse.ArgumentParser, automatic: bool = True) -> None:
-    """Arguments that say which radio, and how it is set; ``automatic``: the caller has a control of the gain."""
+def add_source_arguments(parser: argparse.ArgumentParser, automatic: bool = True, also: tuple[str, ...] = ()):
+    """Arguments that say which radio, and how it is set; ``automatic``: the caller has a control of the gain;
+    ``also``: further names of --args. The group, for more."""
     radio = parser.add_argument_group("radio")
-    radio.add_argument("--args", default="", metavar="ARGS", help="device address, such as addr=192.168.10.2 or "
+    radio.add_argument("--args", *also, dest="args", default="", metavar="ARGS", help="device address, such as addr=192.168.10.2 or "
                                                                    "serial=30AD123 (default: the first USRP found)")
     radio.add_argument("--soapy", metavar="DRIVER",
                        help="a SoapySDR device instead of a USRP, such as rtlsdr or driver=hackrf,serial=1")
@@ -48,6 +49,12 @@ def add_source_arguments(parser: argparse.ArgumentParser, automatic: bool = True
     radio.add_argument("--time-source", metavar="NAME",
                        help="pulse per second: external, gpsdo, mimo. The device's time is set to this computer's, at "
                             "a pulse if there is one")
+    return radio
+
+
+def add_freq_argument(radio) -> None:
+    radio.add_argument("--freq", type=float, metavar="HZ",
+                       help=f"centre frequency (default: {DEFAULT_FREQ / 1e6:g}e6)")
 
 
 def source_settings(options: argparse.Namespace) -> dict:

@@ -1,4 +1,4 @@
-"""`emind record`: labelled samples from a USRP or a recording to Parquet, SigMF or both; finishes files left behind.
+"""`emind record`: labelled samples from a radio or a recording to Parquet, SigMF or both; finishes files left behind.
 
     source ─► [receiver, for --trigger detection] ─► recorder ◄── keys or lines of JSON: labels, on and off
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -17,24 +18,23 @@ from ..guarded import first_fault
 from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
 from ..storage.recording_files import FILE_FORMATS, check_target, recover_file
+from .head_text import add_heads_argument
+from .live_source import DEFAULT_FREQ, add_freq_argument, add_source_arguments, source_settings
 from .record_control import Control
 
+RADIO_ONLY = ("args", "soapy", "freq", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source", "time_source")
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", nargs="?", help="folder and beginning of the names of the files")
-    source = parser.add_argument_group("source (a USRP unless --from names a recording)")
+    add_freq_argument(add_source_arguments(parser, also=("--usrp",)))
+    source = parser.add_argument_group("a recording instead of a radio")
     source.add_argument("--from", dest="recording", metavar="RECORDING",
                         help="a .sigmf-meta file, or a raw file with --format and --rate")
     source.add_argument("--format", metavar="NAME", help=f"sample format of a raw file: {', '.join(FORMATS)}")
-    source.add_argument("--rate", type=float, metavar="HZ", help="sample rate")
-    source.add_argument("--usrp", default="", metavar="ARGS", help="device address, such as serial=30AD123")
-    source.add_argument("--freq", type=float, metavar="HZ", help="centre frequency of the USRP")
-    source.add_argument("--gain", type=float, metavar="DB", help="gain of the USRP")
-    source.add_argument("--antenna", metavar="NAME", help="antenna of the USRP")
-    source.add_argument("--seconds", type=float, metavar="S", help="how long (default: to the end, or until Ctrl-C)")
     what = parser.add_argument_group("what is written")
+    what.add_argument("--seconds", type=float, metavar="S", help="how long (default: to the end, or until Ctrl-C)")
     what.add_argument("--label", action="append", default=[], metavar="COLUMN=VALUE",
                       help=f"a label of every sample; may be given again. Columns: {', '.join(LABELS)}")
     what.add_argument("--files", choices=FILE_FORMATS, default="parquet", help="default: parquet")
@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--trigger-label", action="append", default=[], metavar="CLASS",
                       help="only this answer is an event; may be given again")
     when.add_argument("--weights", default="emind-nano", metavar="NAME", help="that answer for --trigger detection")
+    add_heads_argument(when)
     when.add_argument("--paused", action="store_true", help="switched off at the start")
     when.add_argument("--key", action="append", default=[], metavar="K:COLUMN=VALUE",
                       help="a key that labels what follows, such as 1:modulation=LoRa; may be given again")
@@ -79,10 +80,10 @@ def run(options: argparse.Namespace) -> int:
     labels = parse_labels(options.label)
     keys = parse_keys(options.key)
     check_target(options.out)
-    flowgraph = _from_recording(options, labels) if options.recording else _from_usrp(options, labels)
+    flowgraph = _from_recording(options, labels) if options.recording else _from_radio(options, labels)
     out = sys.stdout if options.recording else _without_the_log()
     watchdog = getattr(flowgraph, "watchdog", None)
-    Control(flowgraph, keys, watchdog).run()
+    Control(flowgraph, keys).run()
     statistics = flowgraph.recorder.statistics() | {"file_names": flowgraph.recorder.files()}
     if options.json:
         print(json.dumps(statistics), file=out, flush=True)
@@ -167,7 +168,7 @@ def _chain(options: argparse.Namespace, rate: float, policy: str) -> list:
         return []
     from ..receiver import receiver
 
-    return [receiver(options.weights, sample_rate=rate, policy=policy)]
+    return [receiver(options.weights, sample_rate=rate, policy=policy, heads=options.heads)]
 
 
 def _from_recording(options: argparse.Namespace, labels: dict):
@@ -176,8 +177,10 @@ def _from_recording(options: argparse.Namespace, labels: dict):
 
     from .flowgraph import recording_flowgraph
 
-    if options.usrp or options.freq is not None or options.gain is not None or options.antenna:
-        raise UsageError("--usrp, --freq, --gain and --antenna are for a USRP: leave them out with --from")
+    given = [name for name in RADIO_ONLY if getattr(options, name) not in (None, "")]
+    if given:
+        raise UsageError(f"{', '.join('--' + name.replace('_', '-') for name in given)}: for a radio, leave out with "
+                         "--from")
     recording = open_recording(options.recording, options.format, options.rate)
     count = recording.count
     if options.seconds is not None:
@@ -199,22 +202,22 @@ def _from_recording(options: argparse.Namespace, labels: dict):
     return flowgraph()
 
 
-def _from_usrp(options: argparse.Namespace, labels: dict):
+def _from_radio(options: argparse.Namespace, labels: dict):
     """A flowgraph that receives; it never waits."""
-    if options.rate is None or options.freq is None:
-        raise UsageError("a USRP needs --rate and --freq; --from records a recording")
-    if not options.rate > 0:
-        raise UsageError(f"--rate {options.rate:g} must be above 0")
+    if options.format:
+        raise UsageError("--format is for --from")
+    freq = DEFAULT_FREQ if options.freq is None else options.freq
+    if not (math.isfinite(freq) and freq >= 0):
+        raise UsageError(f"--freq {freq:g}: give a frequency in Hz")
+    settings = source_settings(options) | {"freq": freq, "channels": [0]}
     os.environ.setdefault("UHD_LOG_CONSOLE_LEVEL", "warning")  # the driver reads it when it is loaded
     try:
-        from .record_usrp import usrp_recording
+        from .record_radio import radio_recording
     except ImportError as fault:
         raise EMindError(f"GNU Radio cannot be used here ({fault}); `emind doctor` says what to do") from None
-    settings = {"args": options.usrp, "rate": options.rate, "freq": options.freq, "gain": options.gain,
-                "antenna": options.antenna}
-    flowgraph = usrp_recording(
-        settings, options.seconds,
-        lambda rate, freq: _recorder(options, labels, rate, freq, "realtime", UHD_SCALE),
+    scale = UHD_SCALE if settings["kind"] == "uhd" else FULL_SCALE
+    flowgraph = radio_recording(
+        settings, options.seconds, lambda rate, freq: _recorder(options, labels, rate, freq, "realtime", scale),
         lambda rate: _chain(options, rate, "realtime"))
     for text in flowgraph.remarks:
         print(f"emind: {text}", file=sys.stderr)

@@ -13,16 +13,19 @@ from contextlib import contextmanager
 from ..contract.errors import EMindError
 from ..contract.schema import changed_labels
 from .live_process import read_lines
+from .live_source import plain
 
 TICK_S = 0.1
 TELL_EVERY = 10  # ticks
 
 
 class Control:
-    """``flowgraph`` has a ``recorder``; ``keys``: key -> labels that it sets; ``watchdog``: of a radio, or None."""
+    """``flowgraph`` has a ``recorder``, and with a radio a ``watchdog`` and ``helpers`` to be looked at; ``keys``: key
+    -> labels that it sets."""
 
-    def __init__(self, flowgraph, keys: dict[str, dict], watchdog=None) -> None:
-        self._flowgraph, self._keys, self._watchdog = flowgraph, keys, watchdog
+    def __init__(self, flowgraph, keys: dict[str, dict]) -> None:
+        self._flowgraph, self._keys = flowgraph, keys
+        self._watchdog, self._helpers = getattr(flowgraph, "watchdog", None), getattr(flowgraph, "helpers", [])
         self._labels = dict(flowgraph.recorder.labels())
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._over = threading.Event()
@@ -45,7 +48,7 @@ class Control:
                     while not self._inbox.empty():
                         kind, _, text = self._inbox.get()
                         self._obey_line(text) if kind == "line" else self._obey_keys(text)
-                    if self._watchdog is not None and self._look_after():
+                    if self._look_after():
                         break
                     tick += 1
                     if self._terminal and tick % TELL_EVERY == 0:
@@ -56,12 +59,17 @@ class Control:
 
     def _look_after(self) -> bool:
         """Whether the device has gone; then the files are finished, and the driver is left alone."""
-        told = self._watchdog.look()
-        if told:
-            self._say(told)
-        if self._watchdog.lost:
-            self._flowgraph.recorder.stop()
-        return bool(self._watchdog.lost)
+        for helper in self._helpers:
+            try:
+                told = helper.look()
+            except RuntimeError as fault:  # the driver's: the watchdog finds out whether the device has gone
+                told = f"the device did not take it ({plain(fault)})"
+            if told:
+                self._say(told)
+        if self._watchdog is None or not self._watchdog.lost:
+            return False
+        self._flowgraph.recorder.stop()
+        return True
 
     def set_labels(self, labels: dict) -> None:
         """Change these labels of what follows; None takes one away. EMindError: nothing is changed."""

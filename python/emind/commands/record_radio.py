@@ -1,4 +1,4 @@
-"""`emind record` from a USRP: the settings are held against what the device can do, and its stream is looked after."""
+"""`emind record` from a radio: the settings are held against what the device can do, and its stream is looked after."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Callable
 
 from gnuradio import blocks, gr
 
-from .live_source import DEFAULT_FREQ, UhdSource
+from .live_source import AUTO, open_source
+from .live_watch import LevelControl, watch
 
 SILENT_S = 1.0
 MOST_RESTARTS = 5
 
 
-class usrp_recording(gr.top_block):
-    """A USRP, what ``chain(rate)`` gives, and the recorder that ``make_recorder(rate, freq)`` makes.
+LEVEL_EVERY_S = 0.25
 
-    Rate and frequency are those that the device has. Raises what :class:`UhdSource` raises. ``remarks`` are for the
-    user.
+
+class radio_recording(gr.top_block):
+    """A radio, what ``chain(rate)`` gives, and the recorder that ``make_recorder(rate, freq)`` makes.
+
+    Rate and frequency are those that the device has. Raises what :func:`open_source` raises. ``remarks`` are for the
+    user; ``helpers`` are to be asked ten times a second whether they have something to tell.
     """
 
     def __init__(self, settings: dict, seconds: float | None, make_recorder: Callable, chain: Callable) -> None:
         gr.top_block.__init__(self, "emind record", catch_exceptions=True)
         self.handle_sigint = False
-        self.source = UhdSource(STANDARD | settings)
+        self.source = open_source(settings)
         state = self.source.state()
         self.remarks = self.source.remarks
         self.recorder = make_recorder(state["rate"], state["freq"])
@@ -33,10 +37,34 @@ class usrp_recording(gr.top_block):
             stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(seconds * state["rate"]))))
         self.connect(*stream, *self.tail)
         self.watchdog = Watchdog(self.source, lambda: self.recorder.statistics()["samples_seen"])
+        self.helpers = [self.watchdog]
+        if settings["gain"] == AUTO:
+            self.level = watch(state["rate"])
+            self.connect(self.source.block, self.level)
+            self.helpers.append(AutomaticGain(self.source, self.level.take_peak, self.watchdog))
 
 
-STANDARD = {"kind": "uhd", "freq": DEFAULT_FREQ, "gain": None, "antenna": None, "subdev": None, "rf_bandwidth": None,
-            "clock_source": None, "time_source": None, "channels": [0]}
+class AutomaticGain:
+    """Sets the gain by the level of the samples, see :class:`.live_watch.LevelControl`."""
+
+    def __init__(self, source, take_peak: Callable[[], float], watchdog: Watchdog,
+                 now: Callable[[], float] = time.monotonic) -> None:
+        low, high = source.gain_range()
+        self._source, self._take_peak, self._watchdog, self._now = source, take_peak, watchdog, now
+        self._control, self._due = LevelControl(lowest_db=low, highest_db=high), 0.0
+
+    def look(self) -> str | None:
+        """What to tell, if anything. RuntimeError where the driver fails."""
+        if self._now() < self._due or self._watchdog.lost:
+            return None
+        self._due = self._now() + LEVEL_EVERY_S
+        before = self._source.state()["gain"]
+        wanted = self._control.step(before, self._take_peak())
+        if wanted == before or (self._source.has_time and not self._source.alive()):
+            return None  # a setting that a device which has gone does not take could abort the process
+        self._source.set_gain(wanted)
+        now = self._source.state()["gain"]
+        return None if now == before else f"gain {now:g} dB, by the level of the samples"
 
 
 class Watchdog:
@@ -54,6 +82,9 @@ class Watchdog:
             self._seen, self._since, self._in_vain = seen, now, 0
             return None
         if now - self._since < SILENT_S or self.lost:
+            return None
+        if not self._source.has_time:
+            self.lost = "the device has stopped sending: check cable and power; what came until then is recorded"
             return None
         if not self._source.alive():
             self.lost = ("the device does not answer, or was switched off and on: check cable and power; what came "
