@@ -46,6 +46,12 @@ def test_without_labels_the_main_head_alone_decides():
     assert detected({"modulation": said("unknown"), "radar": said("LFM")}) == []
 
 
+def test_unknown_is_an_event_where_it_is_asked_for():
+    unknown = {"modulation": said("unknown"), "radar": said("LFM")}
+    assert detected(unknown, {"unknown"}) == ["modulation"] and detected(unknown, {"LFM"}) == ["radar"]
+    assert detected({"modulation": said("unknown", **OUTSIDE)}, {"unknown"}) == []
+
+
 def test_where_there_is_no_main_head_every_other_may_say_that_something_is_there():
     assert detected({"interference": said("none"), "radar": said("LFM"), "anomaly": said("normal")}) == ["radar"]
     assert detected({"radar": said("LFM", **OUTSIDE), "sensing": said("noise")}) == []

@@ -84,3 +84,22 @@ def test_noise_makes_no_event_though_every_head_of_the_released_weights_answers(
     counts = json.loads(outcome.out.splitlines()[-1])
     assert (counts["samples_seen"], counts["samples_written"], counts["events"]) == (len(noise), 0, 0)
     assert rows_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(("label", "rate", "words"), [
+    ("Lora", 1e6, "did you mean LoRa?"),
+    ("banana split", 1e6, "none of the heads has that answer; heads: modulation"),
+    ("Barker Code", 1e6, "the head radar was trained on windows of 1024 samples at 3.2e+06 samples a second; at 1e+06"),
+    ("Barker Code", 3.2e6, ""), ("unknown", 1e6, ""),
+])
+def test_a_trigger_label_that_no_head_can_give_is_refused(emind, raw, tmp_path, released_weights, label, rate, words):
+    outcome = emind("record", tmp_path / "take", "--from", raw(np.ones(4096, np.complex64)), "--rate", rate, "--trigger",
+                    "detection", "--trigger-label", label, "--weights", released_weights)
+    assert outcome.status == (2 if words else 0) and words in outcome.err
+    assert not words or (len(outcome.err.splitlines()) == 1 and not list(tmp_path.glob("take*")))
+
+
+def test_a_trigger_label_without_detection_is_refused(emind, raw, tmp_path):
+    outcome = emind("record", tmp_path / "take", "--from", raw(np.ones(4096, np.complex64)), "--rate", 1e6, "--trigger",
+                    "energy", "--trigger-label", "LoRa")
+    assert outcome.status == 2 and "--trigger detection" in outcome.err

@@ -100,6 +100,8 @@ class receiver(gr.hier_block2):
             gr.io_signature(1, 1, gr.sizeof_gr_complex),
             gr.io_signature(1 + wanted.ports, 1 + wanted.ports, gr.sizeof_gr_complex),
         )
+        self.length, self.heads = length, engine.heads  # samples a window, and who answers
+        self.domains = getattr(engine, "domains", {})  # what the heads were trained on
         self.stream_ports = wanted.ports  # outputs behind the first one
         self.decimation = max(1, int(_FILL * sample_rate / bandwidth)) if bandwidth > 0 else 1
         self.rate = sample_rate / self.decimation

@@ -10,10 +10,15 @@ import json
 import math
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..contract.answers import speaks
+from ..contract.detection import MAIN_HEAD
 from ..contract.errors import EMindError, UsageError
 from ..contract.schema import LABELS, checked_label
+from ..contract.vocabulary import UNKNOWN
 from ..guarded import first_fault
 from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
@@ -21,6 +26,9 @@ from ..storage.recording_files import FILE_FORMATS, check_target, recover_file
 from .head_text import add_heads_argument
 from .live_source import DEFAULT_FREQ, add_freq_argument, add_source_arguments, source_settings
 from .record_control import Control
+
+if TYPE_CHECKING:
+    from ..receiver import receiver
 
 RADIO_ONLY = ("args", "soapy", "freq", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source", "time_source")
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
@@ -165,10 +173,32 @@ def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: fl
 def _chain(options: argparse.Namespace, rate: float, policy: str) -> list:
     """What stands between source and recorder: for detections the receiver, which leaves the samples as they are."""
     if options.trigger != "detection":
+        if options.trigger_label:
+            raise UsageError("--trigger-label is for --trigger detection")
         return []
     from ..receiver import receiver
 
-    return [receiver(options.weights, sample_rate=rate, policy=policy, heads=options.heads)]
+    block = receiver(options.weights, sample_rate=rate, policy=policy, heads=options.heads)
+    for label in options.trigger_label:
+        _check_trigger_label(label, block, rate)
+    return [block]
+
+
+def _check_trigger_label(label: str, block: receiver, rate: float) -> None:
+    """UsageError for a label that no head can give: none has it, or those that do were not trained at this rate."""
+    heads, domains = block.heads, block.domains
+    known = sorted({each for head in heads.values() if speaks(head) for each in head.labels})
+    having = [name for name, head in heads.items() if label in head.labels]
+    if label == UNKNOWN and MAIN_HEAD in heads:
+        having = [MAIN_HEAD]
+    if not having:
+        small = {each.lower(): each for each in known}
+        near = [small[each] for each in get_close_matches(label.lower(), small, 1)]
+        raise UsageError(f"--trigger-label {label}: none of the heads has that answer; "
+                         + (f"did you mean {near[0]}?" if near else f"heads: {', '.join(heads)}"))
+    if all(name in domains and not domains[name].covers(block.length, rate) for name in having):
+        raise UsageError(f"--trigger-label {label}: the head {having[0]} was trained on {domains[having[0]]}; at {rate:g} "
+                         "its answers do not count")
 
 
 def _from_recording(options: argparse.Namespace, labels: dict):

@@ -43,8 +43,11 @@ def counting(answers: Mapping[str, Mapping], confidence: float = LEAST_CONFIDENC
 
 def detected(answers: Mapping[str, Mapping], labels: Collection[str] = (),
              confidence: float = LEAST_CONFIDENCE) -> list[str]:
-    """Heads whose answers make an event: those that give one of ``labels``. Without labels the main head alone
-    decides, by anything but noise, and where there is no main head any head that says that something is there."""
+    """Heads whose answers make an event: those that give one of ``labels``, ``unknown`` too if it is one. Without
+    labels the main head alone decides, by anything but noise, and where there is no main head any head that says that
+    something is there."""
+    if UNKNOWN in labels and answers.get(MAIN_HEAD, {}).get(LABEL) == UNKNOWN and not answers[MAIN_HEAD].get(OUTSIDE):
+        return [MAIN_HEAD]
     valid = counting(answers, confidence)
     if labels:
         return [head for head, answer in valid.items() if answer[LABEL] in labels]
