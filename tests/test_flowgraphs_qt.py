@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ shown = window.display.qwidget()
 for _ in range(20):
     application.processEvents()
 shown.refresh()
-told = {"answers": len(shown._scene.runs), "statistics": shown.statistics.text(), "lines": window.display.ffts(),
+told = {"answers": len(shown._scene.runs), "boxes": [text for _, text in shown.waterfall.drawn], "statistics": shown.statistics.text(), "lines": window.display.ffts(),
         "seen": window.receiver.statistics()["windows_seen"]}
 window.close()
 if hasattr(window, "recorder"):
@@ -67,6 +68,8 @@ def test_the_live_monitor_shows_answers_and_statistics(tmp_path, released_weight
     assert told["lines"] > 50 and told["seen"] == 2.5 * 256e3 // 1024
     assert "coverage" in told["statistics"] and "latency" in told["statistics"]
     assert told["answers"] >= 1
+    assert told["boxes"] and all(re.fullmatch(r"\S+ [01]\.\d\d", text) for text in told["boxes"])
+    assert "not shown, since trained on windows of other rates: anomaly, fingerprint, radar" in told["statistics"]
 
 
 def test_the_recording_flowgraph_leaves_files_that_the_check_finds_faultless(tmp_path, released_weights):
@@ -79,6 +82,7 @@ def test_the_recording_flowgraph_leaves_files_that_the_check_finds_faultless(tmp
     assert {len(row.iq) for row in rows} == {1024} and len(rows) * 1024 == counts["samples_written"]
     assert {row.dataset_name for row in rows} == {"scene"} and all(row.transmission_id for row in rows)
     assert any(row.modulation not in (None, "noise") for row in rows)
+    assert {(row.radar_waveform, row.device_id, row.pri) for row in rows} == {(None, None, None)}  # not at this rate
     assert not list(tmp_path.glob("*.part"))
     checked = subprocess.run([sys.executable, "-m", "emind_training.cli", "dataset", "check", *files],
                              capture_output=True, text=True, timeout=120)
