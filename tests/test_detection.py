@@ -11,13 +11,13 @@ def said(label, confidence=0.9, **more):
 
 
 OUTSIDE = {"outside_training": True}
-NOISE = {"modulation": said("noise"), "fingerprint": said("039", 0.95), "radar": said("LFM"), "anomaly": said("multi-tone"),
-         "sensing": said("signal")}
+NOISE = {"modulation": said("noise"), "fingerprint": said("039", 0.95), "radar": said("LFM"),
+         "anomaly": said("multi-tone"), "sensing": said("signal")}
 
 
 @pytest.mark.parametrize("answer", [
-    said("unknown", 0.99), said("QPSK", 0.49), said("QPSK", **OUTSIDE), {"confidence": 0.9}, said(3), said("QPSK", "high"),
-    said("QPSK", float("nan")),
+    said("unknown", 0.99), said("QPSK", 0.49), said("QPSK", **OUTSIDE), {"confidence": 0.9}, said(3),
+    said("QPSK", "high"), said("QPSK", float("nan")),
 ])
 def test_what_is_unknown_unsure_or_outside_of_the_training_does_not_count(answer):
     assert not counts(answer)

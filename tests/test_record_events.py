@@ -93,8 +93,8 @@ def test_noise_makes_no_event_though_every_head_of_the_released_weights_answers(
     ("Barker Code", 3.2e6, ""), ("unknown", 1e6, ""),
 ])
 def test_a_trigger_label_that_no_head_can_give_is_refused(emind, raw, tmp_path, released_weights, label, rate, words):
-    outcome = emind("record", tmp_path / "take", "--from", raw(np.ones(4096, np.complex64)), "--rate", rate, "--trigger",
-                    "detection", "--trigger-label", label, "--weights", released_weights)
+    outcome = emind("record", tmp_path / "take", "--from", raw(np.ones(4096, np.complex64)), "--rate", rate,
+                    "--trigger", "detection", "--trigger-label", label, "--weights", released_weights)
     assert outcome.status == (2 if words else 0) and words in outcome.err
     assert not words or (len(outcome.err.splitlines()) == 1 and not list(tmp_path.glob("take*")))
 

@@ -178,8 +178,8 @@ class qa_display(gr_unittest.TestCase):
             scene = Scene(RATE, 0.02, 0.01, 0.005)
             for k in range(60):
                 label = strays.get(k, "noise")
-                scene.detection({"sample_start": 1024 * k, "sample_count": 1024, "snr_db": snr_db if k in strays else -15,
-                                 "modulation": {"label": label, "confidence": 0.6}})
+                scene.detection({"sample_start": 1024 * k, "sample_count": 1024,
+                                 "snr_db": snr_db if k in strays else -15.0, "modulation": {"label": label, "confidence": 0.6}})
             return [(run.text().split()[0], run.agreeing(), run.windows) for run in scene.runs], len(scene.boxes)
 
         self.assertEqual(told({20: "LFM", 40: "ADS-B", 41: "LFM"}, -18.0), ([("noise", 57, 60)], 0))

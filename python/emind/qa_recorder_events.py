@@ -84,7 +84,7 @@ class qa_recorder_events(Recorded):
         self.assertEqual(rows, [])
 
     def test_heads_that_hear_something_in_noise_trigger_and_label_nothing(self):
-        """As a receiver tags noise: heads without such a class, and those trained at another rate, name one of theirs."""
+        """As a receiver tags noise: heads that have no class for it name one of theirs."""
         x, tags = ramp(50_000), []
         for at in range(0, 49_152, 1024):
             tags.append(make_tag(at, "emind_modulation", answer("noise", 1024)))
@@ -118,7 +118,8 @@ class qa_recorder_events(Recorded):
         block = recorder(str(self.base), length=64, trigger="detection", sample_rate=1e6)
         said = {"label": "LFM", "confidence": 0.9}
         for heads in ({"modulation": {"label": "noise", "confidence": 0.9}, "radar": said},
-                      {"modulation": {**said, "outside_training": True}}, {"radar": {**said, "outside_training": True}}):
+                      {"modulation": {**said, "outside_training": True}},
+                      {"radar": {**said, "outside_training": True}}):
             block._take_detection(pmt.cons(pmt.to_pmt({"sample_start": 0, "sample_count": 64, **heads}), pmt.PMT_NIL))
         self.assertEqual(list(block._told), [])
         block._take_detection(pmt.cons(pmt.to_pmt({"sample_start": 0, "sample_count": 64, "modulation": said}),

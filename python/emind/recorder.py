@@ -58,14 +58,14 @@ class recorder(Guarded, gr.sync_block):
     behind its end, in whole rows. Events are tags ``emind_<head>`` on the stream (a :class:`receiver` in front) or
     messages at the port ``detections`` (of a receiver beside this block, whose answers come later than the samples:
     ``pre_trigger`` then has to cover that time too), or a power ``trigger_db`` above that of the quietest stretches.
-    Without ``trigger_labels`` the ``modulation`` alone decides, or any head where none of that name answers. Messages at
-    the port ``record`` (a bool, a pair or a dict with one) switch the recording off and on.
+    Without ``trigger_labels`` the ``modulation`` alone decides, or any head where none of that name answers. Messages
+    at the port ``record`` (a bool, a pair or a dict with one) switch the recording off and on.
 
     Labels, the latter going before the former: ``labels``; messages at the port ``label``, a dict of columns (or a PDU
     with one) for the samples that come after it, where nil takes a label away; with ``from_tags`` the tags
     ``emind_modulation``, ``emind_interference``, ``emind_fingerprint`` and ``emind_radar`` of :class:`inference`, for
-    the samples that they are about; ``measure``: ``snr``, ``amplitude`` and ``band_width`` as estimated of each row, see
-    :class:`.dsp.row_measure.RowMeasure`; the name of the files as ``dataset_name``, and with a trigger a
+    the samples that they are about; ``measure``: ``snr``, ``amplitude`` and ``band_width`` as estimated of each row,
+    see :class:`.dsp.row_measure.RowMeasure`; the name of the files as ``dataset_name``, and with a trigger a
     ``transmission_id`` an event. ``rx_rate``, ``rx_freq`` and ``rx_time`` are obeyed.
 
     Answers are events and labels only where they count: the head was trained on windows of this rate, knows the class

@@ -197,8 +197,8 @@ def _check_trigger_label(label: str, block: receiver, rate: float) -> None:
         raise UsageError(f"--trigger-label {label}: none of the heads has that answer; "
                          + (f"did you mean {near[0]}?" if near else f"heads: {', '.join(heads)}"))
     if all(name in domains and not domains[name].covers(block.length, rate) for name in having):
-        raise UsageError(f"--trigger-label {label}: the head {having[0]} was trained on {domains[having[0]]}; at {rate:g} "
-                         "its answers do not count")
+        raise UsageError(f"--trigger-label {label}: the head {having[0]} was trained on {domains[having[0]]}; at "
+                         f"{rate:g} its answers do not count")
 
 
 def _from_recording(options: argparse.Namespace, labels: dict):

@@ -300,7 +300,8 @@ class Scene:
             out.append("no statistics yet")
         out.append(f"{self.overflows:,} overflows · {c.get('gaps', 0):,} gaps")
         if c.get(tags.WINDOWS_OUTSIDE):
-            out.append(f"not shown, since trained on windows of other rates: {', '.join(sorted(c[tags.WINDOWS_OUTSIDE]))}")
+            heads = ", ".join(sorted(c[tags.WINDOWS_OUTSIDE]))
+            out.append(f"not shown, since trained on windows of other rates: {heads}")
         if c.get("weights_error"):
             out.append(f"weights refused: {c['weights_error']}")
         if self.recorder:
