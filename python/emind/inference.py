@@ -45,6 +45,10 @@ _RECEIVER_GLANCE_S = 0.002  # how often a receiver that is behind is looked at
 _DEADLINE_S = 0.08  # the stream waits at most 100 ms, the scheduler's part included
 
 
+def _gate_rule(gate_db: float | None) -> tuple[bool, str]:
+    return gate_db is None or gate_db >= 0, f"gate_db {gate_db} must not be negative; None: off"
+
+
 class inference(Guarded, gr.basic_block):
     """Asks EMind about each window and tags it with the answers; the windows pass unchanged.
 
@@ -133,7 +137,7 @@ class inference(Guarded, gr.basic_block):
         require((batch >= 1, f"batch {batch} must be at least 1"), (hold >= 1, f"hold {hold} must be at least 1"),
                 (max_latency_ms >= 0, f"max_latency_ms {max_latency_ms:g} must not be negative"),
                 (sample_rate >= 0, f"sample_rate {sample_rate:g} must not be negative"),
-                (gate_db is None or gate_db >= 0, f"gate_db {gate_db} must not be negative; None: off"),
+                _gate_rule(gate_db),
                 (detections_limit >= 0, f"detections_limit {detections_limit} must not be negative"))
 
         def load(weights: str) -> object:
@@ -160,6 +164,7 @@ class inference(Guarded, gr.basic_block):
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
         self._hold = window_buffer(length, 2 * hold) // 2
         self._worker: Worker | None = None
+        self._dispatcher: Dispatcher | None = None
         self._detections = DetectionsPort(self, detections_limit, waits=policy == LOSSLESS)
         rate = sample_rate if sample_rate > 0 else math.nan
         self._reports = Reports(self, self._detections, length, len(outputs), rate)
@@ -200,6 +205,13 @@ class inference(Guarded, gr.basic_block):
         with a line in the log, and the old ones go on.
         """
         self._weights.ask(weights)
+
+    def set_gate_db(self, gate_db: float | None) -> None:
+        """Another gate from the next windows on, or None for none; UsageError where it is negative."""
+        require(_gate_rule(gate_db))
+        self._gate_db = gate_db
+        if self._dispatcher is not None:
+            self._dispatcher.set_gate(gate_db)
 
     def watch_detections(self, block: object, port: str = tags.PORT_DETECTIONS) -> None:
         """Leave no more than ``detections_limit`` messages in the queue of this block's input port.

@@ -96,6 +96,95 @@ class qa_receiver(gr_unittest.TestCase):
         self.assertEqual(detections[-1]["modulation"]["label"], "BPSK")
         self.assertEqual(block.gaps(), 1)  # where the frequency changes
 
+    def retuned(self, stream_tags, then, count=280_000):
+        """Detections and tags of a receiver at 200 kHz, tuned to ``then`` when half of the samples have been sent."""
+        rate = 1e6
+        block = receiver(engine=PhaseEngine(), sample_rate=rate, offset=2e5, bandwidth=5e4, policy="lossless")
+
+        class sender(gr.sync_block):
+            def __init__(self):
+                gr.sync_block.__init__(self, "sender", None, [np.complex64])
+                self.x, self.sent = tone(count, 2e5 / rate), 0
+
+            def work(self, input_items, output_items):
+                if not self.sent:
+                    for key, value in stream_tags:
+                        self.add_item_tag(0, 0, pmt.intern(key), pmt.from_double(value))
+                part = self.x[self.sent : self.sent + min(len(output_items[0]), 4096)]
+                output_items[0][: len(part)] = part
+                if self.sent < count // 2 <= self.sent + len(part):
+                    block.set_offset(then)
+                self.sent += len(part)
+                return len(part) or -1
+
+        tb, source, sink, messages = gr.top_block(), sender(), blocks.vector_sink_c(), blocks.message_debug()
+        tb.connect(source, block, sink)
+        tb.msg_connect(block, "detections", messages, "store")
+        tb.run()
+        detections = [pmt.to_python(pmt.car(messages.get_message(n))) for n in range(messages.num_messages())]
+        return block, detections, sink.tags()
+
+    def test_the_offset_changes_while_it_runs_and_no_window_lies_across(self):
+        block, detections, tags = self.retuned([("rx_freq", 1e8), ("rx_rate", 1e6)], 1.8e5)
+        self.assertEqual(block.gaps(), 1)
+        told = [(tag.offset, pmt.to_python(tag.value)) for tag in tags if str(tag.key) == "rx_freq"]
+        self.assertEqual([freq for _, freq in told], [1e8 + 2e5, 1e8 + 1.8e5])
+        change = told[1][0]
+        self.assertEqual([tag.offset for tag in tags if str(tag.key) == "freq"], [])
+        for one in detections[1:]:  # the first holds the filter's beginning
+            before = one["sample_start"] + one["sample_count"] <= change
+            self.assertTrue(before or one["sample_start"] >= change)
+            self.assertEqual((one["rx_freq"], one["modulation"]["label"]),
+                             (1e8 + 2e5, "BPSK") if before else (1e8 + 1.8e5, "QPSK"))
+        self.assertTrue(0 < change < 40_000 and detections[-1]["sample_start"] > change)
+
+    def test_the_offset_changes_though_the_frequency_is_not_known(self):
+        block, detections, _ = self.retuned([], 1.8e5)
+        self.assertEqual(block.gaps(), 1)
+        labels = [one["modulation"]["label"] for one in detections[1:]]
+        self.assertEqual(sorted(labels), labels)  # BPSK, then QPSK, and nothing between
+        self.assertEqual(set(labels), {"BPSK", "QPSK"})
+        self.assertTrue(all("rx_freq" not in one for one in detections))
+
+    def test_an_offset_that_cannot_be_is_refused_and_leaves_the_old_one(self):
+        block = receiver(engine=PhaseEngine(), sample_rate=1e6, offset=2e5, policy="lossless")
+        with self.assertRaisesRegex(UsageError, "outside the band"):
+            block.set_offset(6e5)
+        still = receiver(engine=PhaseEngine(), sample_rate=1e6, policy="lossless")
+        still.set_offset(0.0)
+        with self.assertRaisesRegex(UsageError, "cannot be tuned"):
+            still.set_offset(1e5)
+
+    def test_the_gate_changes_while_it_runs(self):
+        rng = np.random.default_rng(1)
+        noise = (rng.standard_normal((400 * LENGTH, 2)) @ [0.01, 0.01j]).astype(np.complex64)
+        block = receiver(engine=PhaseEngine(), sample_rate=1e6, policy="lossless")
+        block.set_gate_db(10.0)  # before the start, which has it from its first window on
+        with self.assertRaisesRegex(UsageError, "gate_db -1"):
+            block.set_gate_db(-1)
+        self.run_block(block, noise)
+        self.assertGreater(block.statistics()["windows_gated"], 200)
+        block = receiver(engine=PhaseEngine(), sample_rate=1e6, policy="lossless", gate_db=10.0)
+
+        class sender(gr.sync_block):
+            def __init__(self):
+                gr.sync_block.__init__(self, "sender", None, [np.complex64])
+                self.sent = 0
+
+            def work(self, input_items, output_items):
+                part = noise[self.sent : self.sent + min(len(output_items[0]), LENGTH)]
+                output_items[0][: len(part)] = part
+                self.sent += len(part)
+                if self.sent == 200 * LENGTH:
+                    block.set_gate_db(None)
+                return len(part) or -1
+
+        tb, source, sink = gr.top_block(), sender(), blocks.null_sink(gr.sizeof_gr_complex)
+        tb.connect(source, block, sink)
+        tb.run()
+        counts = block.statistics()
+        self.assertTrue(counts["windows_inferred"] >= 180 and counts["windows_seen"] == 400, counts)
+
     def test_a_recorder_behind_a_tuned_receiver_states_what_it_records(self):
         rate, offset = 1e6, 1e5
         tags = [make_tag(0, "rx_rate", pmt.from_double(rate)), make_tag(0, "rx_freq", pmt.from_double(868e6))]

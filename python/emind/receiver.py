@@ -16,7 +16,7 @@ from gnuradio import gr
 from gnuradio.filter import firdes, freq_xlating_fir_filter_ccf
 
 from .contract import tags
-from .contract.errors import UsageError
+from .contract.errors import UsageError, require
 from .dsp.framing import window_buffer
 from .inference import inference
 from .overlap_add import overlap_add
@@ -83,8 +83,7 @@ class receiver(gr.hier_block2):
     ) -> None:
         if not sample_rate > 0:
             raise UsageError(f"sample_rate {sample_rate} must be above zero")
-        if not abs(offset) <= sample_rate / 2:
-            raise UsageError(f"offset {offset:g} Hz lies outside the band of {sample_rate:g} samples a second")
+        _check_offset(offset, sample_rate)
         if not 0 <= bandwidth <= sample_rate:
             raise UsageError(f"bandwidth {bandwidth:g} Hz must lie between 0 and the sample rate {sample_rate:g}")
         if engine is None:
@@ -107,17 +106,22 @@ class receiver(gr.hier_block2):
         self.rate = sample_rate / self.decimation
         hold = hold or max(128, math.ceil(_HOLD_S * self.rate / hop))
         buffer = window_buffer(length, 2 * hold)
+        self._sample_rate, self._tuner = sample_rate, None
+        if offset or self.decimation > 1:
+            taps = [1.0]
+            if self.decimation > 1:  # the new band's outer tenth on each side may alias, the signal lies well within
+                taps = firdes.low_pass(1.0, sample_rate, 0.4 * self.rate, 0.2 * self.rate)
+            self._tuner = freq_xlating_fir_filter_ccf(self.decimation, taps, offset, sample_rate)
         self.windowing = windowing(length, hop, self.rate, self.decimation, offset, buffer)
+        if self._tuner is not None:
+            self.windowing.follow(self._tuner.alias())
         self.inference = inference(
             weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, streams,
             heads=heads, engine=engine, processes=processes, apart=apart,
         )  # fmt: skip
         chain = [self.windowing, self.inference]
-        if offset or self.decimation > 1:
-            taps = [1.0]
-            if self.decimation > 1:  # the new band's outer tenth on each side may alias, the signal lies well within
-                taps = firdes.low_pass(1.0, sample_rate, 0.4 * self.rate, 0.2 * self.rate)
-            chain.insert(0, freq_xlating_fir_filter_ccf(self.decimation, taps, offset, sample_rate))
+        if self._tuner is not None:
+            chain.insert(0, self._tuner)
         self.connect(self, *chain)
         # One for the windows themselves, then one a head. Blocks in Python live only as long as something here has them.
         self.overlap_adds = [overlap_add(length, hop, sources) for sources in (1, *wanted.sources.values())]
@@ -138,6 +142,22 @@ class receiver(gr.hier_block2):
         """Go over to other weights while the stream runs, see :meth:`inference.set_weights`."""
         self.inference.set_weights(weights)
 
+    def set_offset(self, offset: float) -> None:
+        """Look at another place of the band, Hz from its middle, while the stream runs; windows end where that begins.
+
+        UsageError outside the band, and where neither an offset nor a bandwidth was given at the start: then the
+        receiver has no filter that could tune.
+        """
+        _check_offset(offset, self._sample_rate)
+        if self._tuner is None:
+            require((not offset, "the receiver was made without offset and bandwidth and so cannot be tuned: give one"))
+        elif offset != self._tuner.center_freq():
+            self._tuner.set_center_freq(offset)
+
+    def set_gate_db(self, gate_db: float | None) -> None:
+        """Another gate while the stream runs, see :meth:`inference.set_gate_db`."""
+        self.inference.set_gate_db(gate_db)
+
     def statistics(self) -> dict:
         """Counts since the flowgraph started, see :meth:`inference.statistics`."""
         return self.inference.statistics()
@@ -149,3 +169,8 @@ class receiver(gr.hier_block2):
     def error(self) -> Exception | None:
         """What the engine, or a block in here, raised since the flowgraph started, if anything did."""
         return self.inference.error() or next((block.fault for block in self.blocks if block.fault is not None), None)
+
+
+def _check_offset(offset: float, sample_rate: float) -> None:
+    require((abs(offset) <= sample_rate / 2,
+             f"offset {offset:g} Hz lies outside the band of {sample_rate:g} samples a second"))

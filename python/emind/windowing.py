@@ -20,10 +20,11 @@ from .contract import tags
 from .contract.errors import UsageError
 from .dsp.framing import Continuity, Framer, Run, StreamState, window_buffer
 from .guarded import Guarded
-from .rx_tags import behind_tuner, readings
+from .rx_tags import behind_tuner, reading_of, readings
 
 _RX_TIME = pmt.intern(tags.RX_TIME)
 _RX_RATE = pmt.intern(tags.RX_RATE)
+_FREQ = pmt.intern("freq")  # of GNU Radio's tuning filters
 _RX_FREQ = pmt.intern(tags.RX_FREQ)
 _WINDOW = pmt.intern(tags.WINDOW)
 _WINDOW_START = pmt.intern(tags.WINDOW_START)
@@ -91,6 +92,7 @@ class windowing(Guarded, gr.basic_block):
         self._length, self._hop = length, hop
         self._sample_rate = sample_rate
         self._decimation, self._frequency_offset = decimation, frequency_offset
+        self._tuner: pmt.pmt_base | None = None
         self._gaps = 0
         self._prepare()
         self.set_tag_propagation_policy(gr.TPP_DONT)
@@ -101,6 +103,11 @@ class windowing(Guarded, gr.basic_block):
         self.set_log_level("warn")  # the call says at level info what it does
         self.set_min_output_buffer(windows)
         self.set_log_level(level)
+
+    def follow(self, tuner: str) -> None:
+        """Obey the tags ``freq`` of the block of this alias, which made ``frequency_offset``: another offset from there
+        on, and a gap."""
+        self._tuner = pmt.intern(tuner)
 
     def gaps(self) -> int:
         """Gaps met since the flowgraph started."""
@@ -119,6 +126,7 @@ class windowing(Guarded, gr.basic_block):
         self._scanned = 0  # tags before this sample are known
         self._enough = 1  # samples that the next call needs
         self._gaps = 0
+        self._source_freq = math.nan
 
     def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
         return [self._enough] * ninputs
@@ -160,16 +168,36 @@ class windowing(Guarded, gr.basic_block):
         self._scanned = end
         if not found:
             return
-        if self._decimation > 1 or self._frequency_offset:
-            found = [behind_tuner(tag, self._decimation, self._frequency_offset) for tag in found]
+        retuned: set[int] = set()
+        if self._decimation > 1 or self._frequency_offset or self._tuner is not None:
+            found = [tuned for tag in found if (tuned := self._behind_tuner(tag, retuned)) is not None]
         self._stream_tags.extend(found)
-        for sample, reading in readings(found).items():
+        told = readings(found)
+        for sample in sorted(retuned | told.keys()):
+            reading = told.get(sample, {})
+            if sample in retuned and "freq" not in reading:
+                self._continuity.observe(sample, **reading)
+                self._news.append(self._continuity.break_at(sample))
+                self._framer.mark_gap(sample)
+                continue
             state = self._continuity.observe(sample, **reading)
             if state is None:
                 continue
             self._news.append(state)
             if state.gap:
                 self._framer.mark_gap(sample)
+
+    def _behind_tuner(self, tag: gr.tag_t, retuned: set[int]) -> gr.tag_t | None:
+        """The tag as it is of this input. The tuner's own becomes one of ``rx_freq``, where that is known."""
+        if self._tuner is None or not (pmt.eq(tag.key, _FREQ) and pmt.eq(tag.srcid, self._tuner)):
+            self._source_freq = reading_of(tag).get("freq", self._source_freq)
+            return behind_tuner(tag, self._decimation, self._frequency_offset)
+        retuned.add(tag.offset)
+        self._frequency_offset = pmt.to_double(tag.value)
+        if math.isnan(self._source_freq):
+            return None
+        value = pmt.from_double(self._source_freq + self._frequency_offset)
+        return gr.tag_utils.python_to_tag((tag.offset, _RX_FREQ, value, tag.srcid))
 
     def _tag(self, run: Run, item: int) -> None:
         """Tag the windows of a run, the first of which is output item ``item``."""

@@ -92,6 +92,12 @@ class Continuity:
         self.state = state
         return state
 
+    def break_at(self, sample: int) -> StreamState:
+        """The stream does not continue at this sample, though no tag says so; the state from there on."""
+        time = self._reference.time_at(sample)
+        self._reference = self.state = StreamState(sample, self.state.rate, self.state.freq, time, gap=sample > 0)
+        return self.state
+
     def _news(self, state: StreamState) -> bool:
         """Whether those who reckon from the last published state would be wrong from here on."""
         old = self.state

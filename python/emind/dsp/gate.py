@@ -29,6 +29,11 @@ class EnergyGate:
     """
 
     def __init__(self, gate_db: float | None = None) -> None:
+        self.set(gate_db)
+
+    def set(self, gate_db: float | None) -> None:
+        """Another threshold; the floor is learned anew, since how noise is told from signals follows from it. Between
+        two calls of :meth:`sort`, or from another thread."""
         self._threshold = None if gate_db is None else 10 ** (gate_db / 10)
         self.floor = NoiseFloor() if gate_db is None else NoiseFloor(max(gate_db, 1.0))
 
@@ -38,6 +43,7 @@ class EnergyGate:
         ``valid_first`` samples of the first window are signal, the rest of it zero fill; the others are whole.
         """
         count, length = windows.shape
+        threshold = self._threshold
         parts = windows.view(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             energies = np.matmul(parts[:, None, :], parts[:, :, None])[:, 0, 0].astype(np.float64)
@@ -52,8 +58,8 @@ class EnergyGate:
         floors, trusted = self.floor.follow(
             powers, lambda index: (index > 0 or valid_first == length) and looks_like_noise(windows[index])
         )
-        if self._threshold is not None:
-            kinds[(kinds == OPEN) & trusted & (powers < floors * self._threshold)] = NOISE
+        if threshold is not None:
+            kinds[(kinds == OPEN) & trusted & (powers < floors * threshold)] = NOISE
         ratios = snr_db(powers, floors)
         ratios[kinds == INVALID] = np.nan
         return kinds, ratios

@@ -93,6 +93,10 @@ class Dispatcher:
         """The next window comes from another frequency or at another rate: its noise floor is its own."""
         self._gate.floor.restart()
 
+    def set_gate(self, gate_db: float | None) -> None:
+        """Another threshold of the gate, from the next windows on; from any thread."""
+        self._gate.set(gate_db)
+
     def admit(self, windows: np.ndarray, rate_hz: float, valid_first: int) -> int:
         """Take on as many of these windows (n, length) as can be held and, when lossless, submitted. Returns how many.
 
