@@ -26,7 +26,7 @@ BEGIN, END = "<!-- recordings: written by `make score` -->", "<!-- /recordings -
 COMMAND = "make score CAPTURES=<folder> WRITE=1"
 ASKED = {"emind-nano": 0.90, "emind-tiny": 0.92}  # mean over recordings that a release is to reach
 TOGETHER, ALONE = "with neighbours", "by itself"
-OPTIONS = {ALONE: "", TOGETHER: " --neighbours"}
+OPTIONS = {TOGETHER: "", ALONE: " --no-neighbours"}
 
 ROW = re.compile(r"^\s*(?P<share>\d\.\d\d) (?P<family>\S+)\s+(?P<kept>\d+)/\s*(?P<all>\d+) (?P<file>\S+)$")
 FAMILY = re.compile(r"^(?P<family>\S+)\s+mean (?P<mean>[\d.]+) over (?P<count>\d+): (?P<answers>\{.*\})$")
@@ -116,9 +116,10 @@ def page(measured: Measured) -> str:
         "The figure of a recording is the share of its windows whose modulation family is right, among those windows "
         "that hold a signal; which ones do is judged by the measuring script from the power alone. A recording counts "
         "as one, long or short.", "",
-        f"*{ALONE.capitalize()}* is the model's answer to each window, as the command and the blocks in a flowgraph give "
-        f"it. *{TOGETHER.capitalize()}*, windows between which there is no noise support each other (`--neighbours`; "
-        "how much was chosen on generated scenes, by `python -m emind_training.scenes`).", "", *verdicts(measured), "", "## By family", "", *summary_lines(measured), "",
+        f"*{TOGETHER.capitalize()}* is the default: windows between which there is no noise support each other "
+        "(`emind.dsp.neighbours`; how much was chosen on generated scenes, by `python -m emind_training.scenes`). "
+        f"*{ALONE.capitalize()}* is the model's answer to each window, as the blocks in a flowgraph give it "
+        "(`--no-neighbours`).", "", *verdicts(measured), "", "## By family", "", *summary_lines(measured), "",
         "What the windows of a family were called, most frequent first:", "",
         *_table(["family", "weights", "answers"], []), *answers, "",
         "## By recording", "",

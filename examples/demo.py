@@ -101,6 +101,7 @@ def label_capture(recording: Recording, folder: Path, engine) -> list[Path]:
     with ExitStack() as stack:
         answers, _ = classify.classify(recording, engine, plan, progress=classify.progress_bar(stack, "windows"))
     answers, _ = classify.floor_as_noise(answers)
+    answers, _ = classify.by_neighbours(answers, engine)
     classify.print_table(classify.runs(answers), recording)
     name = recording.path.name.removesuffix(".sigmf-meta").removesuffix(".sigmf-data")
     return write_results(folder / name, recording, answers, plan)
@@ -119,6 +120,7 @@ def label_scene(folder: Path, engine, seed: int) -> list[Path]:
         answers, _ = classify.classify(recording, engine, TuningPlan(),
                                        progress=classify.progress_bar(stack, "windows"))
     answers, _ = classify.floor_as_noise(answers)
+    answers, _ = classify.by_neighbours(answers, engine)
     print_scores(score_segments(segments, answers))
     truth = [classify.Run(s.label, family_of(s.label), s.start, s.end, 0, 1.0, None) for s in segments]
     return write_results(base, recording, answers, TuningPlan(), truth,

@@ -198,14 +198,14 @@ def test_a_recording_without_bursts_keeps_all_its_answers():
     assert floor_as_noise(answers) == (answers, 0)
 
 
-def test_neighbours_support_each_other_when_told_to(emind, raw, engine, small_weights):
+def test_neighbours_support_each_other_unless_told_not_to(emind, raw, engine, small_weights):
     rng, time_ = np.random.default_rng(8), np.arange(1024)
     samples = np.concatenate([  # each window a tone, a chirp or noise: random weights tell some of them apart
         [np.exp(2j * np.pi * rng.uniform(-0.4, 0.4) * time_), np.exp(1j * rng.uniform(-3e-3, 3e-3) * time_**2),
          rng.standard_normal((2, 1024)).T @ [1, 1j]][int(rng.integers(0, 3))] for _ in range(50)]).astype(np.complex64)
     command = ("classify", raw(samples), "--rate", 1e6, "--json", "-", "--no-tune", "--no-gate", "--weights",
                small_weights, "--backend", "torch-float32")
-    together, apart = emind(*command, "--neighbours"), emind(*command)
+    together, apart = emind(*command), emind(*command, "--no-neighbours")
     windows = np.ascontiguousarray(cut(samples, 1024, 1024), np.complex64)
     rows = engine.infer(windows, np.full(len(windows), RATE))["modulation"]
     silent = ~windows.any(axis=1)

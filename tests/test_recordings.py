@@ -48,10 +48,10 @@ def test_the_folders_measure_gets_one_command_with_options_behind_its_own(tmp_pa
     fake.chmod(0o755)
     words = shlex.split(recordings.command(str(fake), "emind-tiny", recordings.ALONE))
     said = subprocess.run([*words, "classify", "my file", "--json", "-"], capture_output=True, text=True).stdout
-    assert said == "classify|my file|--json|-|--weights|emind-tiny|"
+    assert said == "classify|my file|--json|-|--weights|emind-tiny|--no-neighbours|"
     together = shlex.split(recordings.command(str(fake), "emind-nano", recordings.TOGETHER))
     said = subprocess.run([*together, "classify"], capture_output=True, text=True).stdout
-    assert said == "classify|--weights|emind-nano|--neighbours|"
+    assert said == "classify|--weights|emind-nano|"
 
 
 def test_a_run_without_a_closing_line_is_refused():

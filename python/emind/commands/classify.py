@@ -56,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="samples from window to window, after tuning (default: the window length)")
     model.add_argument("--no-gate", action="store_true",
                        help="keep unsure answers for windows at the recording's noise floor too (default: noise)")
-    model.add_argument("--neighbours", action="store_true",
-                       help="windows between which there is no noise support each other: right more often in long "
-                            "stretches of one signal, lost where signals are short (default: each by itself)")
+    model.add_argument("--no-neighbours", action="store_true",
+                       help="every window's modulation by itself (default: windows between which there is no noise "
+                            "support each other)")
     model.add_argument("--policy", choices=("lossless", "realtime"), default="lossless",
                        help="realtime leaves out windows that cannot be answered in time (default: lossless)")
     model.add_argument("--batch", type=int, default=32, metavar="N", help="windows inferred together (default: 32)")
@@ -99,10 +99,10 @@ def run(options: argparse.Namespace) -> int:
             answers, gated = floor_as_noise(answers)
             if gated:
                 say(f"{gated} windows at the noise floor reported as noise (--no-gate keeps the model's answers)")
-        if options.neighbours:
+        if not options.no_neighbours:
             answers, changed = by_neighbours(answers, engine)
             if changed:
-                say(f"{changed} windows follow their neighbours")
+                say(f"{changed} windows follow their neighbours (--no-neighbours keeps the model's answers)")
         if json_path:
             with json_path.open("w", encoding="utf-8") as file:
                 file.writelines(line + "\n" for line in json_lines(answers, recording.rate))
