@@ -123,6 +123,8 @@ class Source:
     def set_freq(self, hz: float) -> None:
         pass
 
+    check_freq = set_freq  # every frequency is one that it has
+
 
 def test_scan_ends(monkeypatch, small_weights):
     from emind.commands import scan_worker
