@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from emind.contract.tags import DETECTIONS_LIMIT
+
 from .measuring import (
     add_apart_argument, add_output_arguments, add_weights_arguments, engine_rate, hand_out, markdown_table, new_figure,
     noise_windows, placed, stream_engine,
@@ -20,7 +22,6 @@ from .measuring import (
 )  # fmt: skip
 
 GROWTH_MIB = 20.0
-MOST_PENDING = 1024  # detections, the inference block's own limit
 WARM_S = 60.0
 MIB = 1 << 20
 
@@ -89,7 +90,7 @@ def measure(weights: str, options: argparse.Namespace) -> dict:
 
 def passes(growth_mib: float, pending: int, figures: dict) -> bool:
     """Whether memory stayed flat, detections that wait stayed bounded, and every window and answer is accounted for."""
-    return (growth_mib <= GROWTH_MIB and pending <= MOST_PENDING and figures["accounted"]
+    return (growth_mib <= GROWTH_MIB and pending <= DETECTIONS_LIMIT and figures["accounted"]
             and figures["results_lost"] == 0)  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def page(figures: dict) -> str:
           if key.startswith("detections_") and key != "detections_pending_max"),
         ["samples lost, longest wait of the stream", f"{figures['samples_lost']:,}, {figures['longest_wait_ms']:.1f} ms"],
     ]  # fmt: skip
-    verdict = (f"Growth at most {figures['growth_limit_mib']:g} MiB, at most {MOST_PENDING:,} detections pending, every "
+    verdict = (f"Growth at most {figures['growth_limit_mib']:g} MiB, at most {DETECTIONS_LIMIT:,} detections pending, every "
                f"window accounted for and no answer lost: {'passed' if figures['passed'] else 'failed'}.")
     how = (f"`{figures['weights']}`, {figures['backend']}, {figures['minutes']:g} minutes at {figures['load']:.0%} of "
            f"the engine's {figures['engine_windows_per_s']:,.0f} windows a second, policy `realtime`.")  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("gnuradio")
 
+from emind.contract.tags import DETECTIONS_LIMIT
 from emind_benchmarks import latency, measuring, soak, stream
 from emind_benchmarks.pacing import Load, paced_chain, paced_source
 
@@ -143,8 +144,8 @@ def test_growth_counts_from_the_end_of_the_warm_up():
 
 def test_a_soak_passes_only_when_nothing_grew_and_all_is_accounted_for():
     good = {"accounted": True, "results_lost": 0}
-    assert soak.passes(20.0, 1024, good)
-    assert not soak.passes(20.1, 0, good) and not soak.passes(0.0, 1025, good)
+    assert soak.passes(20.0, DETECTIONS_LIMIT, good)
+    assert not soak.passes(20.1, 0, good) and not soak.passes(0.0, DETECTIONS_LIMIT + 1, good)
     assert not soak.passes(0.0, 0, {**good, "accounted": False}) and not soak.passes(0, 0, {**good, "results_lost": 1})
 
 

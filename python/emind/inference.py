@@ -126,7 +126,7 @@ class inference(Guarded, gr.basic_block):
         threads: int = 0,
         backend: str = "auto",
         streams: Sequence[str] = (),
-        detections_limit: int = 4096,
+        detections_limit: int = tags.DETECTIONS_LIMIT,
         heads: Sequence[str] | None = None,
         engine: object | None = None,
         processes: int = -1,

@@ -45,6 +45,7 @@ OUTSIDE = "outside_training"  # #t where the head was trained on windows of anot
 
 # Message ports of the inference block.
 PORT_DETECTIONS = "detections"
+DETECTIONS_LIMIT = 4096  # that are pending at a receiver at most, where a block is not told otherwise
 PORT_STATISTICS = "statistics"
 PORT_DETECTIONS_ACK = "detections_ack"  # in: a receiver has dealt with a detection, or with as many as an integer says
 PORT_WEIGHTS = "weights"  # in: name or path of other weights, as a symbol, or a pair or dict with the key "weights"
