@@ -23,6 +23,7 @@ from . import (
     enrolment_command,
     fewshot_command,
     finetune_command,
+    grow_command,
     pretrain_command,
     reference,
     unknown,
@@ -42,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
         "fewshot", help="measure what pretraining is worth: few labels, against random first weights",
         description=fewshot_command.__doc__)
     fewshot_command.add_arguments(w)
+    grow_command.add_arguments(commands.add_parser(
+        "grow", help="a larger encoder that starts from what a trained smaller one knows",
+        description=grow_command.__doc__))
     reference.add_arguments(commands.add_parser(
         "reference", help="put windows of known classes into a weights file, so that classes can be enrolled with it",
         description=reference.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
