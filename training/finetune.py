@@ -47,11 +47,12 @@ def build_model(config: FinetuneConfig) -> MultiHead:
 
 
 def start_from(path: Path, encoder: Encoder) -> dict:
-    """Give the encoder the weights of a pretrained or fine-tuned file. Name and hash of the file.
+    """Give the encoder the weights of a pretrained or fine-tuned file. Name and hash of the file, and of the smaller one
+    that it was grown from.
 
     Spectral tokens that the file lacks stay as they are; any other difference is an EMindError that names it.
     """
-    found, _, _ = load_encoder(path)
+    found, _, header = load_encoder(path)
     theirs, ours = found.config.to_dict(), encoder.config.to_dict()
     free = {"dropout"} | ({"spectral"} if ours["spectral"] and not theirs["spectral"] else set())
     for key, value in ours.items():
@@ -59,7 +60,10 @@ def start_from(path: Path, encoder: Encoder) -> dict:
             raise EMindError(f"weights {path}: the encoder has {key} {theirs[key]}, the configuration asks for {value}; "
                              "change [model] in the configuration, or take another file")
     fresh = encoder.load_state_dict(found.state_dict(), strict=False).missing_keys
-    return {"name": path.name, "sha256": file_hash(path), "fresh": sorted({name.split(".")[0] for name in fresh})}
+    source = {"name": path.name, "sha256": file_hash(path), "fresh": sorted({name.split(".")[0] for name in fresh})}
+    if "grown_from" in header["training"]:
+        source["grown_from"] = {key: header["training"]["grown_from"][key] for key in ("name", "sha256")}
+    return source
 
 
 def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

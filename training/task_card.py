@@ -80,6 +80,9 @@ def _steps(training: dict) -> list[tuple[str, str]]:
     """Command and how it went, the oldest first."""
     kept, init = training.get("kept_heads"), training.get("init")
     start = f"started from `{init['name']}`, SHA-256 `{init['sha256']}`" if init else "from random weights"
+    if init and "grown_from" in init:
+        smaller = init["grown_from"]
+        start += f", which `emind-train grow` made from `{smaller['name']}`, SHA-256 `{smaller['sha256']}`"
     command = training.get("command")
     told = f"`{command}`" if command else "The command stands in the card of the file that the heads are from."
     how = (f"Code `{training['code']}`, seed {training['config']['run']['seed']}, {training['steps']:,} steps, "
