@@ -336,6 +336,15 @@ def test_a_scene_is_heard_where_the_receiver_is_tuned():
     assert peak(868e6, 0)[1] < -80
 
 
+def test_a_scene_s_signals_repeat_and_its_noise_does_not():
+    scene = Scene([Emitter(433.92e6, "bpsk", level_db=-30)], noise_db=-60)
+    tuning = Tuning(433.92e6, 1e6, 0, 0)
+    for passes in (1, 7):
+        first, later = scene(4321, 1024, tuning), scene(4321 + passes * scene.length, 1024, tuning)
+        assert np.abs(first - later).min() > 0  # `emind-train dataset check` refuses copies
+        assert np.mean(np.abs(first - later) ** 2) == pytest.approx(2 * 10 ** -6, rel=0.2)  # twice the noise
+
+
 def test_one_address_holds_one_emulator_and_the_next_waits_its_turn():
     with Emulator(address="127.0.0.2") as first, Emulator(address="127.0.0.3") as other:
         with pytest.raises(EmulatorError, match="hold its address"):

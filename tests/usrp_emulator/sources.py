@@ -46,10 +46,15 @@ class Loop:
         self.samples = as_samples(array)
 
     def __call__(self, position: int, count: int, tuning: Tuning) -> np.ndarray:
-        start = position % len(self.samples)
-        if start + count <= len(self.samples):
-            return self.samples[start:start + count]
-        return self.samples[np.arange(start, start + count) % len(self.samples)]
+        return _looped(self.samples, position, count)
+
+
+def _looped(samples: np.ndarray, position: int, count: int) -> np.ndarray:
+    """So many samples of an endless repetition; not to be written to."""
+    start = position % len(samples)
+    if start + count <= len(samples):
+        return samples[start:start + count]
+    return samples[np.arange(start, start + count) % len(samples)]
 
 
 def counter(position: int, count: int, tuning: Tuning) -> np.ndarray:
@@ -79,12 +84,15 @@ class Scene:
     """Emitters at radio frequencies and noise: heard where the receiver is tuned, at its rate and gain.
 
     One stretch of ``length`` samples is rendered for each setting and looped without a step at the joint; for that
-    frequencies and symbol rates are moved to the nearest multiple of rate / length.
+    frequencies and symbol rates are moved to the nearest multiple of rate / length. The noise is looped with another
+    period, so that no two recorded rows are the same for hours: to a check they would be copies of each other.
     """
 
     def __init__(self, emitters: Sequence[Emitter], noise_db: float = -60.0, length: int = 1 << 18, seed: int = 1):
         self.emitters, self.noise_db, self.length, self.seed = tuple(emitters), noise_db, length, seed
         self._rendered: dict[tuple[float, float], np.ndarray] = {}
+        noise = np.random.default_rng(seed).standard_normal((length + 1, 2)) @ [1, 1j]
+        self._noise = (noise * 10 ** (noise_db / 20) / np.sqrt(2)).astype(np.complex64)
 
     def __call__(self, position: int, count: int, tuning: Tuning) -> np.ndarray:
         key = tuning.frequency, tuning.rate
@@ -92,16 +100,12 @@ class Scene:
             if len(self._rendered) >= 16:  # 2 MB each
                 self._rendered.pop(next(iter(self._rendered)))
             self._rendered[key] = self._render(*key)
-        loop = self._rendered[key]
-        start = position % self.length
-        x = loop[start:start + count] if start + count <= self.length else \
-            loop[np.arange(start, start + count) % self.length]
-        return x * np.float32(10 ** (tuning.gain_db / 20))
+        x = _looped(self._rendered[key], position, count) + _looped(self._noise, position, count)
+        x *= np.float32(10 ** (tuning.gain_db / 20))
+        return x
 
     def _render(self, frequency: float, rate: float) -> np.ndarray:
-        generator = np.random.default_rng(self.seed)
-        noise = generator.standard_normal((self.length, 2)) @ [1, 1j]
-        x = noise * 10 ** (self.noise_db / 20) / np.sqrt(2)
+        x = np.zeros(self.length, np.complex128)
         time = np.arange(self.length)
         for number, emitter in enumerate(self.emitters):
             offset = emitter.frequency - frequency
