@@ -9,6 +9,7 @@ import pytest
 from emind.commands import classify
 from emind.commands.head_text import main_of, others_of, quantity, summary
 from emind.commands.live_view import Lines, View
+from emind.commands.scan import print_table
 from emind.commands.scan_worker import describe
 from emind.contract.answers import read
 from emind.dsp.band import Band
@@ -106,11 +107,16 @@ RADAR_SAID = {"label": "LFM", "confidence": 0.9, "num_pulses": 4, "pri": 19e-6, 
 
 
 def test_live_lines_say_what_other_heads_say(capsys):
-    lines = Lines()
-    lines.event({"event": "opened", "device": "x", "main": "modulation", "others": ["radar", "anomaly"]})
-    lines.answers([item(0, radar=RADAR_SAID), item(1, radar=RADAR_SAID), item(2, "2FSK")])
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "BPSK" in line and line.endswith("2 windows  radar: LFM 0.90, num_pulses 4, pri 19 µs*")
+    for asked, said in ((True, "  radar: LFM 0.90, num_pulses 4, pri 19 µs*"), (False, "")):
+        lines = Lines(asked=asked)
+        lines.event({"event": "opened", "device": "x", "main": "modulation", "others": ["radar", "anomaly"]})
+        lines.answers([item(0, radar=RADAR_SAID), item(1, radar=RADAR_SAID), item(2, "2FSK")])
+        (line,) = capsys.readouterr().out.splitlines()
+        assert "BPSK" in line and line.endswith("2 windows" + said)
+    lines.answers([item(3, radar=RADAR_SAID | {"outside_training": False}), item(4)])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 windows")  # that of 2FSK
+    lines.answers([item(5, "QPSK")])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("2 windows  radar: LFM 0.90, num_pulses 4, pri 19 µs")
 
 
 def test_live_lines_go_by_the_first_head_where_there_is_no_modulation(capsys):
@@ -124,15 +130,28 @@ def test_live_lines_go_by_the_first_head_where_there_is_no_modulation(capsys):
     assert "LFM" in line and "0.90" in line
 
 
-def test_the_live_table_has_a_column_a_head():
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_live_table_has_a_column_a_head_that_knows_such_windows_or_was_asked_for(asked):
     console = Console(width=200, record=True, file=open("/dev/null", "w"))
-    view = View({}, None, console)
+    view = View({}, None, console, asked)
     view.event({"event": "opened", "device": "x", "serial": "1", "rate": 1e6, "freq": None, "gain": None,
                 "main": "modulation", "others": ["radar"]})
     view.answers([item(0, radar=RADAR_SAID), item(1)])
     console.print(view.renderable())
     text = console.export_text()
-    assert "radar" in text and "LFM 0.90, num_pulses 4, pri 19 µs*" in text and "unlike what the head" in text
+    assert ("LFM 0.90, num_pulses 4, pri 19 µs*" in text and "unlike what the head" in text) == asked
+    assert ("not shown, since trained on windows of other lengths or rates: radar" in text) != asked
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_table_of_a_scan_has_a_column_a_head_that_knows_such_windows_or_was_asked_for(asked, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    known = {"label": "signal", "confidence": 0.9}
+    print_table([item(0, radar=RADAR_SAID, sensing=known) | {"freq": 1e8, "bandwidth": 1e4, "occupancy": 1.0}], 1, 1,
+                asked)
+    text = capsys.readouterr().out
+    assert "sensing" in text and "signal 0.90" in text
+    assert ("LFM 0.90" in text) == asked and ("rates: radar (--heads" in text) != asked
 
 
 def test_a_scan_tells_what_every_head_says_of_a_signal(path, windows):

@@ -22,7 +22,8 @@ from ..dsp.neighbours import Known, decided
 from ..storage.recording import (
     DATA_SUFFIX, FORMATS, META_SUFFIX, Recording, annotated_metadata, check_samples, open_recording)
 from ..storage.replacing import replacing
-from .head_text import MAIN_HEAD, OUTSIDE_NOTE, add_heads_argument, any_outside, main_of, others_of, summary
+from .head_text import (
+    MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, add_heads_argument, any_outside, left_out_note, main_of, others_of, summary)
 
 if TYPE_CHECKING:
     from .flowgraph import Answer
@@ -120,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
             print(line)
         sys.stdout.flush()
     if options.json is None:
-        print_table(runs(answers, main, others), recording, main, others)
+        print_table(runs(answers, main, others), recording, main, others, options.heads is not None)
     return 0
 
 
@@ -357,8 +358,9 @@ def link_data(recording: Recording, data: Path) -> None:
         raise EMindError(f"{data}: cannot be linked to {recording.data} ({fault.strerror})") from None
 
 
-def print_table(parts: list[Run], recording: Recording, main: str = MAIN_HEAD, others: Sequence[str] = ()) -> None:
-    """What was found, one line a run, to standard output."""
+def print_table(parts: list[Run], recording: Recording, main: str = MAIN_HEAD, others: Sequence[str] = (),
+                asked: bool = False) -> None:
+    """What was found, one line a run, to standard output; ``asked``: heads were named, so all have a column."""
     from rich.console import Console
     from rich.table import Table
 
@@ -371,9 +373,14 @@ def print_table(parts: list[Run], recording: Recording, main: str = MAIN_HEAD, o
         table.add_column("family")
     for column in ("confidence", "SNR (dB)"):
         table.add_column(column, justify="right")
+    left_out = [name for name in others if not asked and any(part.others.get(name, "-") != "-" for part in parts)
+                and all(part.others.get(name, "-")[-1] in "-" + OUTSIDE_MARK for part in parts)]
+    others = [name for name in others if name not in left_out]
     for column in others:
         table.add_column(column)
-    if any(part.outside for part in parts):
+    if left_out:
+        table.caption = left_out_note(left_out)
+    elif any(part.outside for part in parts):
         table.caption = OUTSIDE_NOTE
     digits = max(0, min(9, 3 - math.floor(math.log10(max(recording.count / recording.rate, 1e-9)))))
     for part in parts:

@@ -79,6 +79,17 @@ def summary(answers: Sequence[Mapping], names: bool = True) -> str:
     return ", ".join(parts) + mark
 
 
+def shown(answers: Iterable[Mapping], asked: bool) -> list[Mapping]:
+    """Those of one head's answers that tables and lines show: all where heads were ``asked`` for by name, else those
+    that are not outside of its training. JSON has all."""
+    return [answer for answer in answers if asked or not answer.get(OUTSIDE)]
+
+
+def left_out_note(names: Sequence[str]) -> str:
+    """Why these heads stand in no column."""
+    return f"not shown, since trained on windows of other lengths or rates: {', '.join(names)} (--heads shows them)"
+
+
 def rounded(answer: Mapping) -> dict:
     """A head's answer for JSON, always in the same order: probabilities to four digits, no length."""
     out = {key: answer[key] for key in sorted(answer, key=_place) if key != LENGTH}

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 from ..contract.errors import EMindError
 from .classify import NOISE_FAMILY, _hz
-from .head_text import MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, summary
+from .head_text import MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, left_out_note, shown, summary
 from .line_writer import LineWriter
 from .live_process import read_lines
 from .live_source import AUTO
@@ -52,7 +52,8 @@ def make_output(options, settings: dict, inbox) -> Output:
     if options.json is not None:
         return JsonOutput(options.json)
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
-    return View(settings, inbox) if terminal and not options.lines else Lines(LineWriter("-"))
+    asked = options.heads is not None
+    return View(settings, inbox, asked=asked) if terminal and not options.lines else Lines(LineWriter("-"), asked)
 
 
 class Output(AbstractContextManager):
@@ -130,12 +131,12 @@ def _end(writer: LineWriter | None, kind: type | None) -> None:
             pass
 
 
-def _line_of(group: list[dict], main: str, others: Sequence[str]) -> str:
+def _line_of(group: list[dict], main: str, others: Sequence[str], asked: bool) -> str:
     first, head = group[0], group[0][main]
     snrs = [item["snr_db"] for item in group if item["snr_db"] is not None]
     confidence = sum(item[main]["confidence"] for item in group) / len(group)
     family = f" {head['family']:<8}" if "family" in head else ""
-    said = "".join(f"  {name}: {text}" for name in others if (text := _said(name, group)) != "-")
+    said = "".join(f"  {name}: {text}" for name in others if (text := _said(name, group, asked)) != "-")
     snr = f"{sum(snrs) / len(snrs):5.1f} dB" if snrs else "      - "
     freq = "" if first["rx_freq"] is None else f"{first['rx_freq'] / 1e6:11.4f} MHz"
     channel = f"  channel {first['channel']}" if "channel" in first else ""
@@ -143,16 +144,19 @@ def _line_of(group: list[dict], main: str, others: Sequence[str]) -> str:
             f"{len(group)} windows{channel}{said}")
 
 
-def _said(name: str, items: Iterable[dict]) -> str:
+def _said(name: str, items: Iterable[dict], asked: bool) -> str:
     """What a head says of windows, in words."""
-    return summary([item[name] for item in items if name in item])
+    return summary(shown([item[name] for item in items if name in item], asked))
 
 
 class Lines(Output):
-    """A line for windows in a row with one label; events and the counts on standard error."""
+    """A line for windows in a row with one label; events and the counts on standard error.
 
-    def __init__(self, writer: LineWriter | None = None) -> None:
-        self._writer = writer  # None: printed
+    ``asked``: heads were named, so all of them speak, also outside of what they were trained on.
+    """
+
+    def __init__(self, writer: LineWriter | None = None, asked: bool = False) -> None:
+        self._writer, self._asked = writer, asked  # no writer: printed
         self._groups: dict[int, list[dict]] = {}
 
     def __exit__(self, kind, *_) -> None:
@@ -178,7 +182,7 @@ class Lines(Output):
             group.append(item)
 
     def _print(self, group: list[dict]) -> None:
-        self._say(_line_of(group, self.main, self.others))
+        self._say(_line_of(group, self.main, self.others, self._asked))
 
     def _say(self, text: str, last: bool = False) -> None:
         if self._writer is None:
@@ -212,12 +216,15 @@ def counts_text(summary: dict) -> str:
 
 
 class View(Output):
-    """A table on the terminal: what is heard, the last answers, the counts and what happened; obeys keys."""
+    """A table on the terminal: what is heard, the last answers, the counts and what happened; obeys keys.
 
-    def __init__(self, settings: dict, inbox, console=None) -> None:
+    ``asked``: see :class:`Lines`.
+    """
+
+    def __init__(self, settings: dict, inbox, console=None, asked: bool = False) -> None:
         from rich.console import Console
 
-        self._settings, self._inbox = settings, inbox
+        self._settings, self._inbox, self._asked = settings, inbox, asked
         self._console = console or Console()
         self._recent: deque[dict] = deque(maxlen=4000)
         self._runs: deque[list] = deque(maxlen=8)  # label, family, windows, sum of confidences, newest answer
@@ -347,9 +354,11 @@ class View(Output):
             gain = "" if told.get("gain") is None else \
                 f"   gain {told['gain']:g} dB" + (" (automatic)" if told.get("automatic_gain") else "")
             title = f"{told['device']} {told['serial']}{freq}   {_hz(told['rate'], 'S/s')}{gain}"
+        speak = {name: [item[name] for item in self._recent if name in item] for name in self.others}
+        others = [name for name, said in speak.items() if not said or shown(said, self._asked)]
         heard = Table(title=title, title_justify="left", title_style="bold", expand=False)
         for name, justify in (("heard", "left"), ("family", "left"), ("share", "right"), ("confidence", "right"),
-                              ("SNR (dB)", "right"), *((name, "left") for name in self.others)):
+                              ("SNR (dB)", "right"), *((name, "left") for name in others)):
             heard.add_column(name, justify=justify)
         labels: dict[str, list[dict]] = {}
         marked = False
@@ -359,7 +368,7 @@ class View(Output):
         for label, items in sorted(labels.items(), key=lambda pair: -len(pair[1]))[:6]:
             snrs = [item["snr_db"] for item in items if item["snr_db"] is not None]
             family = items[0][self.main].get("family", "-")
-            said = [_said(name, items) for name in self.others]
+            said = [_said(name, items, self._asked) for name in others]
             marked |= any(text.endswith(OUTSIDE_MARK) for text in said)
             heard.add_row(label, family, f"{100 * len(items) / len(self._recent):.0f} %",
                           f"{sum(i[self.main]['confidence'] for i in items) / len(items):.2f}",
@@ -367,6 +376,8 @@ class View(Output):
                           style="dim" if family == NOISE_FAMILY else None)
         if marked:
             heard.caption = OUTSIDE_NOTE
+        elif left_out := [name for name in self.others if name not in others]:
+            heard.caption = left_out_note(left_out)
         last = Table(title="last answers", title_justify="left")
         for name in ("at (s)", "windows", self.main, "confidence", "SNR (dB)"):
             last.add_column(name, justify="left" if name == self.main else "right")

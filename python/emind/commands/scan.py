@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from ..contract.errors import EMindError, UsageError
 from ..storage.replacing import replacing
 from .classify import MAIN_HEAD, NOISE_FAMILY, _hz, progress_bar
-from .head_text import OUTSIDE_NOTE, add_heads_argument, any_outside, summary
+from .head_text import OUTSIDE_NOTE, add_heads_argument, any_outside, left_out_note, shown, summary
 from .live_process import Child, stopping_signals
 from .live_source import AUTO, add_source_arguments, source_settings
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.writelines(lines)
         sys.stdout.flush()
     elif options.json is None:
-        print_table(signals, done, len(steps))
+        print_table(signals, done, len(steps), options.heads is not None)
     if done < len(steps) and not options.quiet:
         print(f"emind: ended after {done} of {len(steps)} steps", file=sys.stderr)
     if fault is not None:  # what was found until then stands above
@@ -164,7 +164,8 @@ def merged(found: list[dict]) -> list[dict]:
     return out
 
 
-def print_table(signals: list[dict], done: int, steps: int) -> None:
+def print_table(signals: list[dict], done: int, steps: int, asked: bool = False) -> None:
+    """What was found; ``asked``: heads were named, so all of them have a column."""
     from rich.console import Console
     from rich.table import Table
 
@@ -174,14 +175,17 @@ def print_table(signals: list[dict], done: int, steps: int) -> None:
         table.add_column(name, justify=justify)
     others = list(dict.fromkeys(name for one in signals for name, said in one.items()
                                 if isinstance(said, dict) and name != MAIN_HEAD))
+    named, others = others, [name for name in others if shown((one[name] for one in signals if name in one), asked)]
     for name in others:
         table.add_column(name)
     if any_outside(one[name] for one in signals for name in others if name in one):
         table.caption = OUTSIDE_NOTE
+    elif left_out := [name for name in named if name not in others]:
+        table.caption = left_out_note(left_out)
     for one in signals:
         head = one.get(MAIN_HEAD, {"label": "-", "family": "-", "confidence": math.nan})
         table.add_row(f"{one['freq'] / 1e6:.4f}", _hz(one["bandwidth"]), head["label"], head["family"],
                       f"{head['confidence']:.2f}", f"{one['snr_db']:.1f}", f"{100 * one['occupancy']:.0f}",
-                      *(summary([one[name]]) if name in one else "-" for name in others),
+                      *(summary(shown([one[name]], asked)) if name in one else "-" for name in others),
                       style="dim" if head["family"] == NOISE_FAMILY else None)
     Console().print(table)
