@@ -76,11 +76,14 @@ def test_heads_asked_for_are_the_only_ones_that_answer(emind, path, recording):
 
 def test_the_table_has_a_column_a_head_and_marks_what_lies_outside_of_training(emind, path, recording, monkeypatch):
     monkeypatch.setenv("COLUMNS", "240")
-    done = emind(*options(path, recording))
+    done = emind(*options(path, recording), "--heads", "modulation,technology,radar,rate,anomaly")
     head = next(line for line in done.out.splitlines() if "modulation" in line)
     assert [name for name in ("modulation", "technology", "radar", "rate", "anomaly") if name in head] == [
         "modulation", "technology", "radar", "rate", "anomaly"]
     assert "µs" in done.out and "unlike what the head was trained on" in done.out
+    quiet = emind(*options(path, recording))
+    head = next(line for line in quiet.out.splitlines() if "modulation" in line)
+    assert "technology" in head and "radar" not in head and "lengths or rates: radar (--heads shows them)" in quiet.out
     without = emind(*options(path, recording), "--heads", "radar")
     head = next(line for line in without.out.splitlines() if "windows" in line and "radar" in line)
     assert "modulation" not in head and "family" not in head
@@ -138,7 +141,7 @@ def test_the_live_table_has_a_column_a_head_that_knows_such_windows_or_was_asked
                 "main": "modulation", "others": ["radar"]})
     view.answers([item(0, radar=RADAR_SAID), item(1)])
     console.print(view.renderable())
-    text = console.export_text()
+    text = " ".join(console.export_text().split())  # captions are broken at the table's width
     assert ("LFM 0.90, num_pulses 4, pri 19 µs*" in text and "unlike what the head" in text) == asked
     assert ("not shown, since trained on windows of other lengths or rates: radar" in text) != asked
 
@@ -149,7 +152,7 @@ def test_the_table_of_a_scan_has_a_column_a_head_that_knows_such_windows_or_was_
     known = {"label": "signal", "confidence": 0.9}
     print_table([item(0, radar=RADAR_SAID, sensing=known) | {"freq": 1e8, "bandwidth": 1e4, "occupancy": 1.0}], 1, 1,
                 asked)
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "sensing" in text and "signal 0.90" in text
     assert ("LFM 0.90" in text) == asked and ("rates: radar (--heads" in text) != asked
 
