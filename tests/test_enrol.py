@@ -375,24 +375,3 @@ def test_a_message_may_carry_the_samples_and_one_that_lacks_something_is_refused
     for bad in ({"windows": "text"}, {"windows": chirps(1, 1).ravel(), "rate": "fast"}, {"windows": 3, "rate": None}):
         with pytest.raises(EMindError, match="complex samples"):
             read_enrol(pmt.to_pmt({"enrol": "x", "save": "o", **bad}))
-
-
-def test_figures_replace_their_row_in_the_page_and_leave_the_rest():
-    from emind_training.enrolment_table import BEGIN, END, row, with_rows
-
-    def found(name: str, accuracy: float) -> dict:
-        figure = {"mean": accuracy, "interval_95": 0.01}
-        return {"set": name, "by": "label", "classes": ["a", "b"], "ways": 2, "shots": 5, "episodes": 9, "several": 5,
-                "accuracy": figure, "accuracy_several": figure, "in_the_head": {"mean": 0.5, "interval_95": None}, "probe": None,
-                "old_changed": {"mean": 0.002, "interval_95": None}, "old_changed_worst": 0.004}
-
-    page = f"before\n{BEGIN}\n{END}\nafter\n"
-    page = with_rows(page, [row(found("A", 0.81), "w 1"), row(found("B", 0.82), "w 1")])
-    page = with_rows(page, [row(found("A", 0.93), "w 2")])
-    lines = page.splitlines()
-    assert lines[0] == "before" and lines[-1] == "after" and len(lines) == 8
-    assert lines[4] == "| A by label | 2 | 2, 5 | 9 | 0.930 ± 0.010 | 5: 0.930 ± 0.010 | 0.500 |  | 0.20 %, at worst " \
-                       "0.40 % | w 2 |"
-    assert "0.820" in lines[5] and "0.810" not in page
-    with pytest.raises(EMindError, match="lacks the marks"):
-        with_rows("a page", [])

@@ -165,6 +165,7 @@ def measured(
     seen_SVF = reference.whitened(seen(shot_S))
     whitened_NF, old_NF = reference.whitened(feature_NF), reference.whitened(old_NF)
     rows = []  # (right among the enrolled, right in the head, snr) of each query
+    mistakes = Mistakes(names)
     of_episode = []  # accuracy among enrolled, in the head, of several, changed, of a probe
     for episode in episodes:
         queries = episode.queries
@@ -173,7 +174,9 @@ def measured(
         right, passed = [], []
         for k, own in enumerate(queries):
             logit_BC = head.of_whitened(whitened_NF[own])
-            right.append((logit_BC.argmax(-1) == k).numpy())
+            said_B = logit_BC.argmax(-1).numpy()
+            mistakes.add(examples.label[episode.shots[:, 0]], k, said_B[: plan.queries])
+            right.append(said_B == k)
             passed.append((logit_BC[:, k] > 0).numpy())
             rows += zip(right[-1], passed[-1], examples.snr[own], strict=True)
         n, m = plan.queries, min(plan.several, plan.queries)
@@ -181,7 +184,33 @@ def measured(
         changed = (head.of_whitened(old_NF).amax(-1) > 0).float().mean().item()
         of_episode.append((np.mean([r[:n] for r in right]), np.mean([p[:n] for p in passed]),
                            np.mean(np.concatenate(votes)), changed, _probe(whitened_NF, examples, episode, plan)))
-    return _figures(examples, names, plan, np.array(of_episode), rows)
+    return _figures(examples, names, plan, np.array(of_episode), rows) | {"by_class": mistakes.by_class()}
+
+
+class Mistakes:
+    """Which enrolled class is answered for which, counted where both were enrolled."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = [str(name) for name in names]
+        self._said_CC, self._asked_CC = np.zeros((2, len(names), len(names)), int)
+
+    def add(self, enrolled: np.ndarray, own: int, said_B: np.ndarray) -> None:
+        """Answers ``said_B`` to windows of class ``own``, both places in the names ``enrolled``."""
+        place = np.array([self._names.index(name) for name in enrolled])
+        np.add.at(self._said_CC[place[own]], place[said_B], 1)
+        self._asked_CC[place[own], place] += len(said_B)
+
+    def by_class(self) -> list[dict]:
+        """The worst class first: its accuracy, and what it was mistaken for most where that was enrolled beside it."""
+        share_CC = self._said_CC / np.maximum(self._asked_CC, 1)
+        out = []
+        for k, name in enumerate(self._names):
+            others = np.where(np.arange(len(share_CC)) == k, -1.0, share_CC[k])
+            most = int(others.argmax())
+            if self._asked_CC[k, k]:
+                out.append({"class": name, "accuracy": float(share_CC[k, k]), "windows": int(self._asked_CC[k, k]),
+                            "mistaken_for": self._names[most], "share": float(others[most])})
+        return sorted(out, key=lambda row: row["accuracy"])
 
 
 def _probe(whitened_NF: Tensor, examples: Examples, episode: Episode, plan: Plan) -> float:

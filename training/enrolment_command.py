@@ -106,6 +106,8 @@ def lines(found: dict) -> list[str]:
            f"{100 * found['old_changed_worst']:.2f} %"]
     out += [f"    {row['snr_db']:5g} dB  {row['accuracy']:.3f}  {row['in_the_head']:.3f}  ({row['windows']})"
             for row in found["by_snr"]]
+    out += [f"    {row['accuracy']:.3f}  {row['class']}, most often taken for {row['mistaken_for']} ({row['share']:.3f} "
+            "where both are enrolled)" for row in found["by_class"]]
     return out
 
 

@@ -27,14 +27,14 @@ def row(found: dict, weights: str) -> str:
 
 
 def with_rows(text: str, rows: list[str]) -> str:
-    """The page with these rows in its table, in place of those of the same signals, else behind the others. EMindError
-    for a page without the marks."""
+    """The page with these rows in its table, in place of those of the same signals and weights, else behind the others.
+    EMindError for a page without the marks."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise EMindError(f"the page lacks the marks {BEGIN!r} and {END!r}, between which the table is written")
     before, rest = text.split(BEGIN)
     inside, after = rest.split(END)
     lines = [*(line for line in inside.splitlines() if line.startswith("| ")), *rows]
-    known = {_signals(line): line for line in lines if _signals(line) != COLUMNS[0]}
+    known = {_what(line): line for line in lines if _what(line)[0] != COLUMNS[0]}
     table = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), *known.values()]
     return before + BEGIN + "\n" + "\n".join(table) + "\n" + END + after
 
@@ -47,5 +47,7 @@ def write(path: Path, rows: list[str]) -> None:
         raise EMindError(f"{path}: {fault.strerror or fault}") from None
 
 
-def _signals(line: str) -> str:
-    return re.split(r"\s*\|\s*", line)[1]
+def _what(line: str) -> tuple[str, str]:
+    """Signals and name of the weights, without the version of their code."""
+    cells = re.split(r"\s*\|\s*", line)
+    return cells[1], cells[-2].split(" ")[0]
