@@ -98,13 +98,12 @@ class Reports:
         """Each of these heads answered a window unlike those that it was trained on; said once in the log."""
         for name in heads:
             self.outside[name] = self.outside.get(name, 0) + 1
-            if name not in self._outside_said:
-                self._outside_said.add(name)
-                at = "an unknown rate" if math.isnan(rate) else f"{rate:g} samples a second"
-                self._block.logger.warn(
-                    f"head {name} was trained on {self._answering.domains[name]}; its answers to windows of "
-                    f"{self._length} samples at {at} are marked {tags.OUTSIDE}"
-                )
+        if new := [name for name in heads if name not in self._outside_said]:
+            self._outside_said.update(new)
+            at = "an unknown rate" if math.isnan(rate) else f"{rate:g} samples a second"
+            trained = ", ".join(f"{name} ({self._answering.domains[name]})" for name in new)
+            self._block.logger.warn(f"answers to windows of {self._length} samples at {at} are marked {tags.OUTSIDE} "
+                                    f"where heads were trained on others: {trained}")
 
     def _anchor_of(self, number: int) -> Anchor:
         """The anchor that window ``number`` reckons from; numbers only grow."""
