@@ -50,6 +50,21 @@ def test_the_gate_closes_soon_on_noise_and_opens_for_each_burst():
 
 
 @pytest.mark.parametrize("signal", [qpsk, tone])
+def test_the_snr_of_a_signal_that_never_pauses_is_unknown_and_of_noise_and_signals_above_it_is_known(signal):
+    always = signal(200, 12.0) + noise(200)
+    assert np.isnan(EnergyGate().sort(always, LENGTH)[1]).all()
+    stream = noise(200)
+    stream[100:] += signal(100, 12.0)
+    ratios = EnergyGate().sort(stream, LENGTH)[1]
+    assert np.isfinite(ratios[20:]).all() and ratios[20:100].max() < 0
+    np.testing.assert_allclose(ratios[100:], 12.0, atol=1.5)
+    paused = np.concatenate([always, noise(100, seed=3)])
+    paused[150:200] = always[:50]
+    ratios = EnergyGate().sort(np.concatenate([paused, always]), LENGTH)[1]
+    np.testing.assert_allclose(ratios[-100:], 12.0, atol=1.5)  # known from the first pause on
+
+
+@pytest.mark.parametrize("signal", [qpsk, tone])
 def test_a_signal_that_is_always_on_from_some_time_on_is_never_gated(signal):
     stream = noise(4000)
     stream[300:] += signal(3700, 12.0)

@@ -293,7 +293,6 @@ class View(Output):
         self._counts = summary
         self._live.update(self.renderable(), refresh=True)
         self._live.stop()
-        self._console.print(counts_text(summary))
         for name in summary.get("recording", {}).get("files", []):
             self._console.print(name)
 
@@ -356,7 +355,7 @@ class View(Output):
             title = f"{told['device']} {told['serial']}{freq}   {_hz(told['rate'], 'S/s')}{gain}"
         speak = {name: [item[name] for item in self._recent if name in item] for name in self.others}
         others = [name for name, said in speak.items() if not said or shown(said, self._asked)]
-        heard = Table(title=title, title_justify="left", title_style="bold", expand=False)
+        heard = Table(expand=False)
         for name, justify in (("heard", "left"), ("family", "left"), ("share", "right"), ("confidence", "right"),
                               ("SNR (dB)", "right"), *((name, "left") for name in others)):
             heard.add_column(name, justify=justify)
@@ -374,10 +373,9 @@ class View(Output):
                           f"{sum(i[self.main]['confidence'] for i in items) / len(items):.2f}",
                           f"{sum(snrs) / len(snrs):.1f}" if snrs else "-", *said,
                           style="dim" if family == NOISE_FAMILY else None)
-        if marked:
-            heard.caption = OUTSIDE_NOTE
-        elif left_out := [name for name in self.others if name not in others]:
-            heard.caption = left_out_note(left_out)
+        note = OUTSIDE_NOTE if marked else ""
+        if left_out := [name for name in self.others if name not in others]:
+            note = left_out_note(left_out)
         last = Table(title="last answers", title_justify="left")
         for name in ("at (s)", "windows", self.main, "confidence", "SNR (dB)"):
             last.add_column(name, justify="left" if name == self.main else "right")
@@ -385,7 +383,7 @@ class View(Output):
             last.add_row(f"{item['time_s']:.3f}", str(windows), label, f"{confidences / windows:.2f}",
                          "-" if item["snr_db"] is None else f"{item['snr_db']:.1f}",
                          style="dim" if family == NOISE_FAMILY else None)
-        parts = [heard, last]
+        parts = [Text(title, style="bold"), heard, *([Text(note, style="dim")] if note else []), last]
         if self._counts:
             parts.append(Text(counts_text(self._counts)))
             if self._counts["latency_ms_p50"] is not None:

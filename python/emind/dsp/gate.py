@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .snr import NoiseFloor, looks_like_noise, snr_db
+from .snr import NEAR, NoiseFloor, looks_like_noise, snr_db
 
 OPEN = 0  # goes to the engine
 NOISE = 1  # all zeros, or below the gate: noise without asking
@@ -40,6 +40,9 @@ class EnergyGate:
     def sort(self, windows: np.ndarray, valid_first: int) -> tuple[np.ndarray, np.ndarray]:
         """Kinds uint8 (n,) of windows complex64 (n, length), and their SNR float64 (n,) in dB, nan where unknown.
 
+        Unknown too: that of a window near a floor that was not seen to be noise. A signal that has not paused since the
+        start is its own floor, and would be told as 20 dB below the noise.
+
         ``valid_first`` samples of the first window are signal, the rest of it zero fill; the others are whole.
         """
         count, length = windows.shape
@@ -61,5 +64,5 @@ class EnergyGate:
         if threshold is not None:
             kinds[(kinds == OPEN) & trusted & (powers < floors * threshold)] = NOISE
         ratios = snr_db(powers, floors)
-        ratios[kinds == INVALID] = np.nan
+        ratios[(kinds == INVALID) | (~trusted & (powers < NEAR * floors))] = np.nan
         return kinds, ratios

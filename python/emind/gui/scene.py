@@ -288,7 +288,8 @@ class Scene:
         out = []
         if c:
             seen, answered = c.get("windows_seen", 0), c.get("windows_inferred", 0) + c.get("windows_gated", 0)
-            share = f"{100 * answered / seen:.1f} %" if seen else "-"
+            decided = answered + c.get("windows_skipped", 0)  # the others wait for their answer
+            share = f"{100 * answered / decided:.1f} %" if decided else "-"
             out.append(f"coverage {share} of {seen:,} windows: {c.get('windows_inferred', 0):,} inferred, "
                        f"{c.get('windows_gated', 0):,} gated, {c.get('windows_skipped', 0):,} skipped"
                        + _reasons(c))
