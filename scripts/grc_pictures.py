@@ -1,8 +1,9 @@
 """Pictures of GNU Radio Companion for the documentation: its window step by step, and the canvas of each example.
 
-    .venv/bin/python scripts/grc_pictures.py FOLDER [FLOWGRAPH.grc ...]    # needs a screen; `make screenshots` has one
+    .venv/bin/python scripts/grc_pictures.py FOLDER WORK [FLOWGRAPH.grc ...]  # needs a screen: `make screenshots` has one
 
-With flowgraphs named, the canvases of those and no more.
+With flowgraphs named, the canvases of those and no more. What is made on the way lies in WORK. The radio is an emulated
+one that plays what `make demo` has made.
 
 The clicks of a person are the program's own actions here, so that no picture depends on where a button lies.
 """
@@ -17,26 +18,32 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("GRC_BLOCKS_PATH", str(Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"))
 
+sys.path.insert(0, str(ROOT / "tests"))
+
 import cairo
 import gi
 
 gi.require_version("Gtk", "3.0")
 gi.require_version("PangoCairo", "1.0")
-from gi.repository import GLib
+from gi.repository import Gdk, GLib
 from gnuradio import gr
 from gnuradio.grc.gui.Platform import Platform  # isort: skip  (its modules import each other: this one comes first)
 from gnuradio.grc.gui import Actions, Utils
 from gnuradio.grc.gui.Application import Application
 from smaller import smaller
+from usrp_emulator import Emulator
 
 PAUSE_MS = 400  # until the screen has followed, besides GTK's own queue
+RADIO_RATE = 250e3
+RADIO_SECONDS = 12  # of samples, until the picture of what the radio receives is taken
+RADIO_WITHIN = 300 * 1000 // PAUSE_MS  # steps
 
 
 class Companion:
     """The program and what is done in it."""
 
-    def __init__(self, folder: Path, only: list[Path]) -> None:
-        self.folder, self.only = folder, only
+    def __init__(self, folder: Path, work: Path, only: list[Path]) -> None:
+        self.folder, self.work, self.only = folder, work, only
         platform = Platform(version=gr.version(), prefs=gr.prefs(), install_prefix=gr.prefix(),
                             version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()))
         platform.build_library()
@@ -81,18 +88,23 @@ class Companion:
         yield
         self.save(main, "walk_open")
         main.new_page("", show=True)
-        main.resize(1180, 520)
+        main.resize(1300, 520)
         yield
         yield
-        main.main.set_position(940)
+        main.main.set_position(1060)
         yield
         graph = main.current_flow_graph
         self.place(graph, "emind_receiver", 400, 140)
         yield
         self.save(main, "walk_drag")
         source = self.place(graph, "uhd_usrp_source", 72, 160)
-        shown = self.place(graph, "emind_display", 760, 260)
+        shown = self.place(graph, "emind_display", 860, 250)
         receiver = next(block for block in graph.blocks if block.key == "emind_receiver")
+        rate = next(block for block in graph.blocks if block.name == "samp_rate")
+        for block, values in ((rate, {"value": f"{RADIO_RATE:g}"}), (shown, {"span_s": "2"}),
+                              (source, {"dev_addr": '"addr=127.0.0.1"', "center_freq0": "868.3e6"})):
+            for name, value in values.items():
+                block.params[name].set_value(value)
         graph.connect(source.sources[0], receiver.sinks[0])
         graph.connect(receiver.sources[0], shown.sinks[0])
         for port in ("detections", "statistics"):
@@ -102,9 +114,10 @@ class Companion:
                       next(one for one in shown.sinks if one.key == "async_msgs"))
         graph.unselect()
         graph.update()
-        self.faultless(graph, "UHD, receiver and display as they come")
+        self.faultless(graph, "UHD, receiver and display")
         yield
         self.save(main, "walk_connected")
+        yield from self.receive(graph, receiver)
         for name, tab in (("walk_parameters", 0), ("walk_documentation", "Documentation")):
             self.application.dialog = None
             graph.selected_elements = {receiver}
@@ -123,6 +136,35 @@ class Companion:
             self.save(dialog, name)
             dialog.response(-2)  # Cancel
             yield
+
+    def receive(self, graph, receiver) -> Iterator[None]:
+        """Run the flowgraph from here with an emulated radio: picture of the screen with the program and the window."""
+        main, page = self.application.main_window, self.application.main_window.current_page
+        page.file_path = str(self.work / "monitor.grc")
+        receiver.params["policy"].set_value("lossless")  # as all pictures: on a busy machine the same as on another
+        options = graph.options_block.params
+        options["id"].set_value("monitor")
+        options["title"].set_value("monitor")
+        options["run_command"].set_value("{python} -u {filename} -qwindowgeometry +400+500")
+        graph.update()
+        main.resize(1300, 1230)
+        Actions.FLOW_GRAPH_SAVE()
+        with Emulator(str(ROOT / "build" / "demo" / "scene.sigmf-data")) as device:
+            Actions.FLOW_GRAPH_EXEC()
+            for _ in range(RADIO_WITHIN):
+                yield
+                if device.status()["chains"][0]["samples_sent"] > RADIO_SECONDS * RADIO_RATE:
+                    break
+            else:
+                sys.exit("the flowgraph with the emulated radio receives nothing")
+            screen = Gdk.pixbuf_get_from_window(Gdk.get_default_root_window(), 0, 0, 1300, 1230)
+            path = self.folder / "walk_radio.png"
+            screen.savev(str(path), "png", [], [])
+            smaller(path)
+            process = page.process
+            Actions.FLOW_GRAPH_KILL()
+            while process.poll() is None:
+                yield
 
     @staticmethod
     def place(graph, key: str, x: int, y: int):
@@ -157,4 +199,4 @@ class Companion:
 
 
 if __name__ == "__main__":
-    Companion(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]).run()
+    Companion(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]]).run()

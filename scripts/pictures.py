@@ -17,14 +17,21 @@ from smaller import smaller
 from terminal_picture import terminal_picture
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from usrp_emulator import Emulator
+from usrp_emulator.__main__ import DEFAULT_SCENE
 IMAGES = ROOT / "docs" / "images"
 WORK = ROOT / "build" / "screenshots"
 
 
 def companion() -> None:
     """GNU Radio Companion step by step, and the canvas of each example, under a virtual screen."""
+    if not (ROOT / "build" / "demo" / "scene.sigmf-data").is_file():
+        run("../examples/demo.py")  # which the emulated radio plays
+    shutil.rmtree(WORK / "config", ignore_errors=True)
     reading, writing = os.pipe()
-    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"],
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1240x24", "-nolisten", "tcp"],
                               pass_fds=[writing], stderr=subprocess.DEVNULL)
     os.close(writing)
     try:
@@ -33,8 +40,9 @@ def companion() -> None:
         if not display:
             sys.exit("make screenshots: no virtual screen: apt-get install xvfb")
         # Settings of its own: window sizes and colours of whoever runs this shall not be in the pictures.
-        own = {"HOME": str(WORK), "XDG_CONFIG_HOME": str(WORK / "config"), "XDG_CACHE_HOME": str(WORK / "cache")}
-        run("grc_pictures.py", IMAGES, **own, DISPLAY=f":{display}")
+        own = {"HOME": str(WORK), "XDG_CONFIG_HOME": str(WORK / "config"), "XDG_CACHE_HOME": str(WORK / "cache"),
+               "GR_CONF_GRC_XTERM_EXECUTABLE": "/"}
+        run("grc_pictures.py", IMAGES, WORK, **own, DISPLAY=f":{display}")
     finally:
         screen.terminate()
         screen.wait()
@@ -53,6 +61,40 @@ def record() -> None:
     files = sorted(file.name for file in WORK.glob("recording-*.parquet"))
     terminal_picture("emind-train dataset check recording-*.parquet", ["emind-train", "dataset", "check", *files],
                      IMAGES / "check.png", WORK)
+
+
+def radio() -> None:
+    """In a terminal, with the emulated radio: what is where, what is heard, and a new signal."""
+    for old in WORK.glob("node-*"):
+        old.unlink()
+    at, node = ["--args", "addr=127.0.0.1"], ["--freq", "868.3e6"]
+    with Emulator(DEFAULT_SCENE):
+        terminal("scan", "emind scan 433e6:435e6 868.3e6 --args addr=127.0.0.1",
+                 ["emind", "scan", "433e6:435e6", "868.3e6", *at])
+        terminal("live", "emind live --args addr=127.0.0.1 --freq 434.2e6 --bandwidth 100e3 --heads modulation",
+                 ["emind", "live", *at, "--freq", "434.2e6", "--bandwidth", "100e3", "--heads", "modulation",
+                  "--duration", "8"], True)
+        terminal("record_radio", "emind record node --args addr=127.0.0.1 --freq 868.3e6 --seconds 2",
+                 ["emind", "record", "node", *at, *node, "--seconds", "2"])
+        files = sorted(file.name for file in WORK.glob("node-*.parquet"))
+        terminal("enrol", 'emind enrol "my node" node-*.parquet --out mine.safetensors',
+                 ["emind", "enrol", "my node", *files, "--out", "mine.safetensors"])
+        terminal("enrolled", "emind live --weights mine.safetensors --args addr=127.0.0.1 --freq 868.3e6",
+                 ["emind", "live", "--weights", "mine.safetensors", *at, *node, "--duration", "8"], True)
+
+
+def closed_loop() -> None:
+    """The script, with the emulated radio."""
+    command = ["examples/closed_loop.py", "--usrp", "addr=127.0.0.1", "--rate", "1e6", "--new", "node", "868.3e6",
+               "--other", "noise", "900e6"]
+    shutil.rmtree(ROOT / "build" / "closed-loop", ignore_errors=True)
+    with Emulator(DEFAULT_SCENE):
+        terminal("closed_loop", " ".join(command), [sys.executable, *command], folder=ROOT)
+
+
+def terminal(name: str, shown: str, command: list[str], has_one: bool = False, folder: Path = WORK) -> None:
+    if status := terminal_picture(shown, command, IMAGES / f"{name}.png", folder, has_one):
+        sys.exit(f"make screenshots: {shown} ended with status {status}: see docs/images/{name}.png")
 
 
 def denoise() -> None:
@@ -90,7 +132,7 @@ def run(script: str, *arguments: str | Path, **environment: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
 
 
-PICTURES = {one.__name__: one for one in (companion, live_monitor, record, denoise, separate, demo)}
+PICTURES = {one.__name__: one for one in (companion, live_monitor, record, radio, closed_loop, denoise, separate, demo)}
 
 
 def main() -> None:
