@@ -13,14 +13,30 @@ from datetime import datetime
 
 import numpy as np
 import pmt
-from gnuradio import gr, gr_unittest
+from gnuradio import blocks, gr, gr_unittest
 
 if __package__:  # collected by pytest from the source tree
     from . import recorder
+    from .contract.errors import UsageError
     from .qa_recorder_case import Recorded, answer, bursts, make_tag, ramp, samples_of
 else:  # run by ctest on the module that was built
     from gnuradio.emind import recorder
+    from gnuradio.emind.contract.errors import UsageError
     from qa_recorder_case import Recorded, answer, bursts, make_tag, ramp, samples_of
+
+
+class changing_recorder(recorder):
+    """Changes its trigger at the samples that ``plan`` tells: (sample, arguments of set_trigger)."""
+
+    plan = ()
+
+    def work(self, input_items, output_items):
+        count, at = len(input_items[0]), self.nitems_read(0)
+        while self.plan and self.plan[0][0] == at:
+            self.set_trigger(**self.plan.pop(0)[1])
+        if self.plan:
+            count = min(count, self.plan[0][0] - at)
+        return recorder.work(self, [input_items[0][:count]], output_items)
 
 
 class qa_recorder_events(Recorded):
@@ -46,6 +62,46 @@ class qa_recorder_events(Recorded):
         self.assertEqual(counts["samples_seen"], len(x))
         self.assertEqual(counts["samples_written"] + counts["samples_skipped"], len(x))
         self.assertEqual((counts["samples_dropped"], counts["samples_queued"]), (0, 0))
+
+    def test_the_trigger_can_change_while_it_runs(self):
+        x = bursts(200_000, ((10_000, 11_000), (60_000, 70_000), (105_000, 106_000), (150_000, 151_000)))
+        block = changing_recorder(str(self.base), policy="lossless", length=64, sample_rate=1e6, pre_trigger=1000,
+                                  post_trigger=500)
+        block.plan = [(20_000, {"trigger": "energy"}), (100_000, {"trigger": "none"}),
+                      (120_000, {"trigger": "detection", "trigger_labels": ("QPSK",)})]
+        tags = [make_tag(at, "emind_modulation", answer(label, 1024))
+                for at, label in ((30_720, "QPSK"), (122_880, "MSK"), (184_320, "QPSK"))]
+        tb = gr.top_block()
+        tb.connect(blocks.vector_source_c(x.tolist(), False, 1, tags), block)
+        tb.run()
+        rows, counts = self.rows(), block.statistics()
+        events = list(dict.fromkeys(row.transmission_id for row in rows))
+        first, second = (event for event in events if event)
+        self.assertEqual(events, [None, first, second])  # everything, energy, everything again, the answer QPSK
+        parts = {event: samples_of([row for row in rows if row.transmission_id == event]) for event in events}
+        np.testing.assert_array_equal(parts[None], np.concatenate([x[:20_000], x[100_000:120_000]]))
+        begin = int(np.flatnonzero(x == parts[first][0])[0])
+        self.assertTrue(58_500 < begin <= 59_000)
+        np.testing.assert_array_equal(parts[first], x[begin : begin + len(parts[first])])
+        np.testing.assert_array_equal(parts[second], x[183_320 : 183_320 + len(parts[second])])
+        self.assertEqual((counts["events"], counts["samples_seen"]), (2, len(x)))
+        self.assertEqual(counts["samples_written"], sum(map(len, parts.values())))
+        self.assertEqual(counts["samples_written"] + counts["samples_skipped"], len(x))
+        times = [(row.sampling_rate, row.dataset_name) for row in rows]
+        self.assertEqual(set(times), {(1e6, "take")})
+
+    def test_a_trigger_that_cannot_be_is_refused_and_the_old_one_goes_on(self):
+        block = recorder(str(self.base), trigger="energy", queue_mb=1.0)
+        for wrong, words in (({"trigger": "sound"}, "unknown trigger"), ({"trigger_db": -1.0}, "trigger_db"),
+                             ({"pre_trigger": 70_000}, "half of the queue")):
+            with self.assertRaisesRegex(UsageError, words):
+                block.set_trigger(**wrong)
+        tb = gr.top_block()
+        tb.connect(blocks.vector_source_c(bursts(20_000, ((8000, 9000),)).tolist()), block)
+        tb.run()
+        self.assertEqual(block.statistics()["events"], 1)
+        with self.assertRaisesRegex(UsageError, "needs a stream"):
+            recorder(str(self.base), windows=True).set_trigger("detection")
 
     def test_as_much_is_kept_ahead_of_energy_in_whatever_pieces_it_comes(self):
         x, events = bursts(40_000, ((20_000, 24_000), (31_111, 32_000))), []

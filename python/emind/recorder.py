@@ -24,8 +24,8 @@ from .contract.schema import checked_label
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .guarded import Guarded
-from .recorder_pmt import Wanted, answer_of, labels_of, switch_of
-from .recorder_trigger import AroundEvents, held
+from .recorder_pmt import answer_of, labels_of, switch_of
+from .recorder_trigger import DETECTION, NONE, AroundEvents, Trigger
 from .rx_tags import reading_of
 from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
@@ -39,11 +39,8 @@ _NO_DATA = pmt.init_u8vector(0, [])
 
 LOSSLESS, REALTIME = "lossless", "realtime"
 POLICIES = (LOSSLESS, REALTIME)
-NONE, DETECTION, ENERGY = "none", "detection", "energy"
-TRIGGERS = (NONE, DETECTION, ENERGY)
 _STATISTICS_EVERY_S = 1.0
 _WAIT_S = 0.1
-MOST_PRE_TRIGGER = 1 << 27  # samples: a gigabyte
 _MOST_EVENTS = 4096  # messages that wait for the next samples
 
 
@@ -147,15 +144,7 @@ class recorder(Guarded, gr.sync_block):
                 (0 < scale < math.inf, f"scale {scale:g} must be above 0"))
         if file_format != "parquet" and not sample_rate:
             raise UsageError("SigMF states a sample rate: set sample_rate, or record to Parquet")
-        if trigger not in TRIGGERS:
-            raise UsageError(f"unknown trigger {trigger!r}: use {', '.join(TRIGGERS)}")
-        if trigger != NONE and windows:
-            raise UsageError(f"trigger {trigger!r} needs a stream: record in front of windowing or behind overlap_add")
-        require((0 <= pre_trigger <= MOST_PRE_TRIGGER,
-                 f"pre_trigger {pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples"),
-                (post_trigger >= 0, f"post_trigger {post_trigger} must not be negative"),
-                (trigger_db > 0, f"trigger_db {trigger_db:g} must be above 0"),
-                (0 <= trigger_confidence <= 1, f"trigger_confidence {trigger_confidence:g} must be between 0 and 1"))
+        given = Trigger(trigger, pre_trigger, post_trigger, trigger_db, tuple(trigger_labels), trigger_confidence)
         self._files_options: dict[str, Any] = {
             "base": path, "file_format": file_format, "iq_format": iq_format, "scale": scale,
             "rotate_bytes": rotate_mb * 1e6, "rotate_s": rotate_s}
@@ -167,11 +156,10 @@ class recorder(Guarded, gr.sync_block):
         self._sample_rate, self._center_freq = sample_rate, center_freq
         self._length, self._windows = length, windows
         self._from_tags, self._policy = from_tags, policy
-        self._trigger, self._before, self._after = trigger, int(pre_trigger), int(post_trigger)
-        self._trigger_db, self._wanted = trigger_db, Wanted(frozenset(trigger_labels), trigger_confidence)
         self._recording, self._short_rows, self._measures = bool(recording), short_rows, measure
-        self._held = held(self._before, length, trigger == ENERGY) if trigger != NONE else 0
-        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8), 4 * self._held)
+        self._capacity = max(2 * length, int(queue_mb * 1e6 / 8), 4 * given.held(length))
+        # The latter holds from the next samples on.
+        self._trigger = self._new_trigger = given.checked(windows, self._capacity, length)
         self._thread: RecorderThread | None = None
         self._last: dict | None = None
         self._prepare()
@@ -194,13 +182,25 @@ class recorder(Guarded, gr.sync_block):
         """Switch off (samples are passed over and counted as skipped) or on, from the next samples on."""
         self._recording = bool(recording)
 
+    def set_trigger(self, trigger: str | None = None, pre_trigger: int | None = None, post_trigger: int | None = None,
+                    trigger_db: float | None = None, trigger_labels: tuple[str, ...] | None = None,
+                    trigger_confidence: float | None = None) -> None:
+        """Write around other events, or everything, from the next samples on; None: as it was. What was kept back for
+        events of before is not written. UsageError where it cannot work."""
+        given = self._new_trigger.changed(
+            trigger=trigger, pre_trigger=pre_trigger, post_trigger=post_trigger, trigger_db=trigger_db,
+            trigger_labels=None if trigger_labels is None else tuple(trigger_labels),
+            trigger_confidence=trigger_confidence)
+        if given != self._new_trigger:
+            self._new_trigger = given.checked(self._windows, self._capacity, self._length)
+
     def statistics(self) -> dict:
         """Counts since the flowgraph started; exact once it has ended."""
         thread = self._thread
         counts = thread.statistics() if thread is not None else self._last
         if counts is None:
             counts = {**dict.fromkeys(STATISTICS_KEYS, 0), "error": ""}
-        return {**counts, "recording": self._recording, "events": self._around.events if self._trigger != NONE else 0}
+        return {**counts, "recording": self._recording, "events": self._events}
 
     def files(self) -> list[str]:
         """The finished files, in order; of SigMF the metadata file."""
@@ -243,17 +243,24 @@ class recorder(Guarded, gr.sync_block):
         self._paused = False  # what came last was not wanted
         self._anchor: Anchor | None = None  # of windows
         self._told: deque[tuple[int, int]] = deque(maxlen=_MOST_EVENTS)  # detections by message
-        if self._trigger != NONE:
-            energy_db = self._trigger_db if self._trigger == ENERGY else None
-            self._around = AroundEvents(self._before, self._after, self._length, energy_db, self._continuity.state,
-                                        self._labels, self._stretch_at)
+        self._trigger, self._events = self._new_trigger, 0
+        self._around = self._new_around(0)
+
+    def _new_around(self, begin: int) -> AroundEvents | None:
+        """For the samples from number ``begin`` on."""
+        if self._trigger.trigger == NONE:
+            return None
+        return AroundEvents(self._trigger, self._length, self._continuity.state, self._labels, self._stretch_at, begin,
+                            self._events)
 
     def work(self, input_items: list, output_items: list) -> int:
         items = input_items[0]
         thread = self._thread
         self._look_after(thread)
         self._publish_statistics_if_due()
-        if self._trigger != NONE:
+        if self._new_trigger is not self._trigger:
+            self._change_trigger(thread)
+        if self._around is not None:
             return self._work_triggered(items, thread)
         if not self._recording:
             self._pass_over(items, thread)
@@ -289,7 +296,7 @@ class recorder(Guarded, gr.sync_block):
         first = self.nitems_read(0)
         readings: dict[int, dict] = {}
         marks: list[tuple[int, Mark]] = []
-        heard = self._from_tags or self._trigger == DETECTION
+        detections = self._trigger.trigger == DETECTION
         said: dict[int, dict[str, dict]] = {}  # item -> head -> its answer
         for tag in found:
             item = tag.offset - first
@@ -299,19 +306,19 @@ class recorder(Guarded, gr.sync_block):
                     marks.append((item, mark))
             elif not self._windows and (reading := reading_of(tag)):
                 readings.setdefault(item, {}).update(reading)
-            elif item < taken and heard and (answer := answer_of(tag)):
+            elif item < taken and (self._from_tags or detections) and (answer := answer_of(tag)):
                 said.setdefault(item, {})[answer[0]] = answer[1]
         for item, answers in said.items():
-            if self._trigger == DETECTION and (length := self._wanted.in_answers(answers)):
+            if detections and (length := self._trigger.wanted.in_answers(answers)):
                 self._around.event(first + item, first + item + length)
             if self._from_tags:
                 marks += [(item, Mark(span=(self._length if self._windows else length, labels)))
-                          for length, labels in labels_of(answers, self._wanted.confidence)]
+                          for length, labels in labels_of(answers, self._trigger.trigger_confidence)]
         for item in sorted(readings):
             state = self._continuity.observe(first + item, **readings[item])
             if state is not None:
                 marks.append((item, Mark(stretch=self._stretch(state), gap=state.gap)))
-                if self._trigger != NONE:
+                if self._around is not None:
                     self._around.state(state)
         return sorted(marks, key=lambda one: one[0])
 
@@ -334,13 +341,24 @@ class recorder(Guarded, gr.sync_block):
         time_ = state.time_at(sample)
         return Stretch(stretch.rate, stretch.freq, None if time_ is None else moment(*time_))
 
+    def _change_trigger(self, thread: RecorderThread) -> None:
+        """Another trigger from the next sample on: what has been written and counted stays."""
+        self._trigger = self._new_trigger
+        self._told.clear()
+        self._around = self._new_around(self.nitems_read(0))
+        if self._around is None:  # everything
+            self._paused, self._new_labels = False, None
+            thread.mark(thread.position, Mark(labels=self._labels, stretch=self._stretch_now(),
+                                              known={"dataset_name": self._files.base.name}))
+
     def _work_triggered(self, items: np.ndarray, thread: RecorderThread) -> int:
         """Write what lies around events; the newest samples are kept back for those to come."""
         if self._policy == LOSSLESS and thread.error is None:
-            room = thread.room() - self._held
+            held = self._trigger.held(self._length)
+            room = thread.room() - held
             if room <= 0:
                 thread.wait(_WAIT_S)
-                room = thread.room() - self._held
+                room = thread.room() - held
             items = items[: max(0, room)]
             if not len(items):
                 return 0
@@ -349,6 +367,7 @@ class recorder(Guarded, gr.sync_block):
         while self._told:
             self._around.event(*self._told.popleft())
         self._around.take(items, first, marks, self._labels, self._recording, thread, self._files)
+        self._events = self._around.events
         return len(items)
 
     def _window_mark(self, tag: gr.tag_t, taken: bool) -> Mark | None:
@@ -389,7 +408,8 @@ class recorder(Guarded, gr.sync_block):
 
     def _take_detection(self, message: pmt.pmt_base) -> None:
         """A receiver's PDU: an event where it says that something is there."""
-        event = self._wanted.in_message(message, self._continuity.state.rate) if self._trigger == DETECTION else None
+        trigger = self._trigger
+        event = trigger.trigger == DETECTION and trigger.wanted.in_message(message, self._continuity.state.rate)
         if event:
             self._told.append(event)
 

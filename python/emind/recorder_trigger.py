@@ -11,19 +11,72 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from .contract.errors import UsageError, require
 from .dsp.framing import StreamState
 from .dsp.trigger import EnergyTrigger, History, Selection, chunk_of
+from .recorder_pmt import Wanted
 from .storage.recorder_thread import Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch
 
 
-def held(before: int, length: int, energy: bool) -> int:
-    """Samples kept back for events to come: energy is told at the end of its chunk, which counts besides ``before``."""
-    return before + (chunk_of(length) if energy else 0)
+NONE, DETECTION, ENERGY = "none", "detection", "energy"
+TRIGGERS = (NONE, DETECTION, ENERGY)
+MOST_PRE_TRIGGER = 1 << 27  # samples: a gigabyte
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """When a recorder writes: the parameters of :class:`.recorder.recorder` of these names. UsageError where they
+    cannot work."""
+
+    trigger: str = NONE
+    pre_trigger: int = 4096
+    post_trigger: int = 4096
+    trigger_db: float = 10.0
+    trigger_labels: tuple[str, ...] = ()
+    trigger_confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.trigger not in TRIGGERS:
+            raise UsageError(f"unknown trigger {self.trigger!r}: use {', '.join(TRIGGERS)}")
+        require((0 <= self.pre_trigger <= MOST_PRE_TRIGGER,
+                 f"pre_trigger {self.pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples"),
+                (self.post_trigger >= 0, f"post_trigger {self.post_trigger} must not be negative"),
+                (self.trigger_db > 0, f"trigger_db {self.trigger_db:g} must be above 0"),
+                (0 <= self.trigger_confidence <= 1,
+                 f"trigger_confidence {self.trigger_confidence:g} must be between 0 and 1"))
+
+    def checked(self, windows: bool, queue: int, length: int) -> Trigger:
+        """Itself; UsageError where the input (``windows``, or a stream), or a queue of so many samples, is none for it."""
+        if self.trigger != NONE and windows:
+            raise UsageError(f"trigger {self.trigger!r} needs a stream: record in front of windowing or behind "
+                             "overlap_add")
+        require((2 * self.held(length) <= queue,
+                 f"pre_trigger {self.pre_trigger} is more than half of the queue: while it runs at most "
+                 f"{queue // 2 - length:,}, or give a larger queue_mb at the start"))
+        return self
+
+    def changed(self, **given: object) -> Trigger:
+        """One with these fields, where they are not None."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    @cached_property
+    def wanted(self) -> Wanted:
+        """Which answers count."""
+        return Wanted(frozenset(self.trigger_labels), self.trigger_confidence)
+
+    def held(self, length: int) -> int:
+        """Samples kept back for events to come, where a row has ``length``: energy is told at the end of its chunk,
+        which counts besides ``pre_trigger``."""
+        if self.trigger == NONE:
+            return 0
+        return int(self.pre_trigger) + (chunk_of(length) if self.trigger == ENERGY else 0)
 
 
 class AroundEvents:
@@ -31,20 +84,23 @@ class AroundEvents:
 
     Parameters
     ----------
-    before, after: samples ahead of an event and behind its end
+    trigger: what is an event; by ``detection`` only what :meth:`event` tells
     length: samples a row; what is written begins and ends at whole rows
-    energy_db: power above the quietest stretches that is an event, None: only what :meth:`event` tells
-    state: of the first sample
+    state: of the first sample, or of one before it
     labels: in force at the start
     stretch_at: what is known of a sample, from a state before it and the sample's number
+    begin: number of the first sample
+    events: so many have been written already
     """
 
-    def __init__(self, before: int, after: int, length: int, energy_db: float | None, state: StreamState,
-                 labels: dict[str, Any], stretch_at: Callable[[StreamState, int], Stretch]) -> None:
-        self.events = 0
-        self._selection = Selection(before, after, length)
-        self._energy = None if energy_db is None else EnergyTrigger(energy_db, chunk_of(length))
-        self._history = History(held(before, length, energy_db is not None))
+    def __init__(self, trigger: Trigger, length: int, state: StreamState, labels: dict[str, Any],
+                 stretch_at: Callable[[StreamState, int], Stretch], begin: int = 0, events: int = 0) -> None:
+        self.events = events
+        self._selection = Selection(int(trigger.pre_trigger), int(trigger.post_trigger), length)
+        self._energy = None
+        if trigger.trigger == ENERGY:
+            self._energy = EnergyTrigger(trigger.trigger_db, chunk_of(length), begin)
+        self._history = History(trigger.held(length), begin)
         self._marks: deque[tuple[int, Mark]] = deque()  # of samples that may yet be written
         self._states: deque[StreamState] = deque([state])
         self._labels = labels  # that the thread knows

@@ -18,17 +18,17 @@ LEAST_CHUNK = 64
 
 
 class History:
-    """The newest ``size`` samples of a stream, complex64."""
+    """The newest ``size`` samples of a stream, complex64; ``begin``: number of the first one."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, begin: int = 0) -> None:
         self._ring = np.empty(max(1, size), np.complex64)
-        self._size = size
-        self.end = 0  # number of the next sample
+        self._size, self._begin = size, begin
+        self.end = begin  # number of the next sample
 
     @property
     def oldest(self) -> int:
         """Number of the oldest sample that is held."""
-        return max(0, self.end - self._size)
+        return max(self._begin, self.end - self._size)
 
     def push(self, samples: np.ndarray) -> None:
         """The next samples (n,)."""
@@ -104,15 +104,16 @@ def chunk_of(row: int) -> int:
 class EnergyTrigger:
     """Events where the power stands ``threshold_db`` above that of the quietest stretches.
 
-    ``chunk``: samples that are looked at together. Nothing is an event before the floor is known.
+    ``chunk``: samples that are looked at together. Nothing is an event before the floor is known. ``begin``: number of
+    the first sample.
     """
 
-    def __init__(self, threshold_db: float, chunk: int) -> None:
+    def __init__(self, threshold_db: float, chunk: int, begin: int = 0) -> None:
         self._ratio = 10 ** (threshold_db / 10)
         self._chunk = chunk
         self._floor = NoiseFloor(max(threshold_db, 1.0))
         self._energy, self._count = 0.0, 0  # of the chunk that is being filled
-        self.position = 0
+        self.position = begin
 
     def restart(self) -> None:
         """Forget the floor, as after a change of frequency, rate or gain."""
