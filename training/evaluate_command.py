@@ -76,9 +76,11 @@ def _evaluated(path: Path, args: argparse.Namespace, say):
     from emind.models.checkpoint import load_weights
 
     from .evaluation import TEST, Asked, evaluate
+    from .lineage import refuse_grown
     from .task_files import files_by_set
 
     model, _, header = load_weights(path)
+    refuse_grown(header)
     files = files_by_set(args.data, (TEST,)) if args.data else None
     threads = torch.get_num_threads()
     torch.set_num_threads(header["training"]["config"]["run"].get("threads", 1))

@@ -24,6 +24,7 @@ from . import measures
 from .config import config_from_dict
 from .finetune import HEAD, TEST_SEED, fixed_batches
 from .synthesis.build import VERSION
+from .lineage import refuse_grown
 from .task_baselines import baseline_figures, has_baselines
 from .task_config import TaskFinetuneConfig, task_config_from_dict
 from .task_data import Examples, TaskBatch
@@ -62,8 +63,9 @@ class Head:
     @property
     def classes(self) -> tuple[str, ...]:
         """Of the labels of its set: an anomaly head that was fitted to normal windows answers less than they say."""
-        return self.task.known_classes(self.set) if self.spec.kind == ANOMALY else self.spec.labels
-
+        if self.spec.kind != ANOMALY:
+            return self.spec.labels
+        return tuple(self.training["heads"][self.name].get("classes", ())) or self.task.known_classes(self.set)
 
     @property
     def length(self) -> int:
@@ -105,6 +107,7 @@ class Evaluation:
 
 def heads_of(header: dict) -> dict[str, Head]:
     """Every head of a file that was trained. EMindError where the header does not say what a head was trained on."""
+    refuse_grown(header)
     out = {}
     for fields in header["heads"]:
         spec = HeadSpec.from_dict(fields)

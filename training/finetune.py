@@ -27,10 +27,10 @@ from emind.models.emind import SIZES, Encoder
 from emind.models.heads import MultiHead
 
 from .config import FinetuneConfig
+from .lineage import origin
 from .run_state import load_state, save_state
 from .stream import air_batches
 from .synthesis.air import CLASSES, Batch
-from .synthesis.build import file_hash
 
 VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # never a training seed
 HEAD = "modulation"
@@ -47,12 +47,12 @@ def build_model(config: FinetuneConfig) -> MultiHead:
 
 
 def start_from(path: Path, encoder: Encoder) -> dict:
-    """Give the encoder the weights of a pretrained or fine-tuned file. Name and hash of the file, and of the smaller one
-    that it was grown from.
+    """Give the encoder the weights of a pretrained or fine-tuned file. What is told of it (`lineage.origin`), and
+    ``fresh``: the encoder's parts that are not from it.
 
     Spectral tokens that the file lacks stay as they are; any other difference is an EMindError that names it.
     """
-    found, _, header = load_encoder(path)
+    found, _, _ = load_encoder(path)
     theirs, ours = found.config.to_dict(), encoder.config.to_dict()
     free = {"dropout"} | ({"spectral"} if ours["spectral"] and not theirs["spectral"] else set())
     for key, value in ours.items():
@@ -60,10 +60,7 @@ def start_from(path: Path, encoder: Encoder) -> dict:
             raise EMindError(f"weights {path}: the encoder has {key} {theirs[key]}, the configuration asks for {value}; "
                              "change [model] in the configuration, or take another file")
     fresh = encoder.load_state_dict(found.state_dict(), strict=False).missing_keys
-    source = {"name": path.name, "sha256": file_hash(path), "fresh": sorted({name.split(".")[0] for name in fresh})}
-    if "grown_from" in header["training"]:
-        source["grown_from"] = {key: header["training"]["grown_from"][key] for key in ("name", "sha256")}
-    return source
+    return origin(path) | {"fresh": sorted({name.split(".")[0] for name in fresh})}
 
 
 def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

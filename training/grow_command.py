@@ -20,17 +20,21 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from emind.contract.errors import UsageError
     from emind.models.checkpoint import load_weights, save_weights
     from emind.runtime.weights import resolve
 
     from .cli import code_version
     from .grow import grown
-    from .synthesis.build import file_hash
+    from .lineage import origin, refuse_grown
 
     path = Path(resolve(args.weights))
+    if args.out.suffix != ".safetensors":
+        raise UsageError(f"--out {args.out}: the name must end in .safetensors")
     model, window, header = load_weights(path)
+    refuse_grown(header)
     larger, left_out = grown(model, args.size)
-    training = {"grown_from": {"name": path.name, "sha256": file_hash(path), "training": header["training"]},
+    training = {"grown_from": origin(path),
                 "command": f"emind-train grow {args.weights} --size {args.size} --out {args.out}", "code": code_version()}
     calibration = {name: values for name, values in header["calibration"].items() if name in larger.specs}
     args.out.parent.mkdir(parents=True, exist_ok=True)

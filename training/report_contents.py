@@ -182,6 +182,7 @@ def pretraining_of(path: Path, header: dict, given: Path | None) -> dict | None:
         found, name = header, path.stem
     else:
         start = _first_start(header["training"])
+        start = start and start.get("pretrained", start)
         own = next((p for p in released().values() if start and p.name == start["name"]), None)
         if own is None or file_hash(own) != start["sha256"]:
             return None

@@ -12,6 +12,7 @@ from emind.models.checkpoint import read_header
 from . import report_pictures as draw
 from .evaluate import temperature_note
 from .evaluation import Head, heads_of, trained_how
+from .lineage import steps
 from .published import REGENERATED, base, headline, own_row, tables_of
 from .report_tables import of_head, text
 
@@ -69,25 +70,11 @@ def card(name: str, header: dict, pictures: set[str]) -> str:
 
 
 def _commands(training: dict) -> list[str]:
-    """One command, or one after the other where heads were added to a file."""
-    steps = _steps(training)
-    if len(steps) == 1:
-        return [steps[0][0], "", steps[0][1]]
-    return [line for k, (command, how) in enumerate(steps, 1) for line in (f"{k}. {command}", "", f"   {how}", "")][:-1]
-
-
-def _steps(training: dict) -> list[tuple[str, str]]:
-    """Command and how it went, the oldest first."""
-    kept, init = training.get("kept_heads"), training.get("init")
-    start = f"started from `{init['name']}`, SHA-256 `{init['sha256']}`" if init else "from random weights"
-    if init and "grown_from" in init:
-        smaller = init["grown_from"]
-        start += f", which `emind-train grow` made from `{smaller['name']}`, SHA-256 `{smaller['sha256']}`"
-    command = training.get("command")
-    told = f"`{command}`" if command else "The command stands in the card of the file that the heads are from."
-    how = (f"Code `{training['code']}`, seed {training['config']['run']['seed']}, {training['steps']:,} steps, "
-           f"{training['seconds'] / 60:.0f} minutes; {start}.")
-    return [*(_steps(kept["training"]) if kept else []), (told, how)]
+    """One command, or one after the other."""
+    made = steps(training)
+    if len(made) == 1:
+        return [made[0][0], "", made[0][1]]
+    return [line for k, (command, how) in enumerate(made, 1) for line in (f"{k}. {command}", "", f"   {how}", "")][:-1]
 
 
 def _head(head: Head, name: str, pictures: set[str]) -> list[str]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .finetune import start_from
+from .lineage import refuse_grown
 from .task_config import LoRAConfig
 from .task_names import FULL, LORA, PROBE, SCRATCH
 
@@ -93,6 +94,8 @@ def prepared(
     whole = MultiHead(found.config if model is None else _encoder_config(model), {})
     source = start_from(init, whole.encoder)
     theirs = load_weights(init)[0] if AUTOENCODER not in header else None
+    if frozen:
+        refuse_grown(header)
     kept = tuple(theirs.specs) if frozen and theirs is not None else ()
     taken = sorted(set(kept) & set(specs))
     if taken and freeze:
