@@ -41,6 +41,22 @@ def test_automatic_gain_brings_the_level_up_while_it_records(tmp_path):
     assert any("by the level of the samples" in line for line in run.stderr)
 
 
+@driver
+def test_several_channels_have_files_each_with_the_same_labels_and_counts_together(tmp_path):
+    with Emulator() as device:
+        done = run_once("record", tmp_path / "take", "--args", device.arguments, "--subdev", "A:0 A:0", "--channels",
+                        "0,1", "--rate", 500e3, "--seconds", 0.2, "--label", "modulation=QPSK", "--json")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout.splitlines()[-1])
+    files = [sorted(tmp_path.glob(f"take-channel{channel}-*.parquet")) for channel in (0, 1)]
+    assert [len(each) for each in files] == [1, 1]
+    assert sorted(map(str, tmp_path.iterdir())) == sorted(counts["file_names"])
+    for (file,) in files:
+        rows = list(Reader(file))
+        assert sum(len(row.iq) for row in rows) == 100_000 and {row.modulation for row in rows} == {"QPSK"}
+    assert counts["samples_seen"] == counts["samples_written"] == 200_000 and counts["error"] == ""
+
+
 def test_a_soapysdr_device_is_recorded_like_a_usrp(tmp_path, monkeypatch):
     soapy = pytest.importorskip("gnuradio.soapy")
     from emind.commands.record_radio import radio_recording
@@ -50,7 +66,7 @@ def test_a_soapysdr_device_is_recorded_like_a_usrp(tmp_path, monkeypatch):
     monkeypatch.setattr(soapy, "source", Device)
     graph = radio_recording(
         SETTINGS | {"gain": "auto"}, None,
-        lambda rate, freq: recorder(str(tmp_path / "take"), sample_rate=rate, center_freq=freq, policy="lossless"),
+        lambda rate, freq, which: recorder(str(tmp_path / "take"), sample_rate=rate, center_freq=freq, policy="lossless"),
         lambda rate: [])
     graph.run()
     rows = list(Reader(graph.recorder.files()[0]))

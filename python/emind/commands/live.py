@@ -18,7 +18,8 @@ from ..storage.recording_files import FILE_FORMATS, check_target
 from .head_text import add_heads_argument
 from .live_process import Child, Overflows, read_lines, stopping_signals
 from .live_source import (
-    AUTO, DEFAULT_FREQ, add_file_arguments, add_freq_argument, add_source_arguments, source_settings)
+    AUTO, DEFAULT_FREQ, add_channels_argument, add_file_arguments, add_freq_argument, add_source_arguments,
+    channels_of, source_settings)
 from .record import parse_labels
 from .sample_clock import SampleClock
 
@@ -35,7 +36,7 @@ MOST_CRASHES = 3  # in a row, without the device having been opened
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     radio = add_source_arguments(parser)
     add_freq_argument(radio)
-    radio.add_argument("--channels", default="0", metavar="LIST", help="channels, such as 0,1 (default: 0)")
+    add_channels_argument(radio)
     add_file_arguments(parser)
     what = parser.add_argument_group("what is looked at")
     what.add_argument("--offset", type=float, default=0.0, metavar="HZ", help="from the middle to the signal")
@@ -94,12 +95,7 @@ def live_settings(options: argparse.Namespace) -> dict:
         raise UsageError("--hop and --threads cannot be negative, --batch must be at least 1")
     if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
         raise EMindError(f"{options.json}: no such folder")
-    try:
-        channels = [int(text) for text in options.channels.split(",")]
-    except ValueError:
-        channels = []
-    if not channels or min(channels) < 0 or len(set(channels)) < len(channels):
-        raise UsageError(f"--channels {options.channels}: give their numbers, such as 0,1")
+    channels = channels_of(options)
     labels = parse_labels(options.label)
     if labels and not options.record:
         raise UsageError("--label is for what is recorded: give --record PATH too")

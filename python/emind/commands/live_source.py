@@ -57,6 +57,21 @@ def add_freq_argument(radio) -> None:
                        help=f"centre frequency (default: {DEFAULT_FREQ / 1e6:g}e6)")
 
 
+def add_channels_argument(radio) -> None:
+    radio.add_argument("--channels", metavar="LIST", help="channels, such as 0,1 (default: 0)")
+
+
+def channels_of(options: argparse.Namespace) -> list[int]:
+    """Numbers of the channels; UsageError where they are none."""
+    try:
+        channels = [int(text) for text in (options.channels or "0").split(",")]
+    except ValueError:
+        channels = []
+    if not channels or min(channels) < 0 or len(set(channels)) < len(channels):
+        raise UsageError(f"--channels {options.channels}: give their numbers, such as 0,1")
+    return channels
+
+
 def source_settings(options: argparse.Namespace) -> dict:
     """The arguments as a dict that JSON can carry; UsageError says which of them cannot work."""
     rate = DEFAULT_RATE if options.rate is None else options.rate

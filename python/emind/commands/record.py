@@ -24,19 +24,22 @@ from ..storage.part_file import FLOAT32, FULL_SCALE, INT16
 from ..storage.recording import FORMATS, open_recording
 from ..storage.recording_files import FILE_FORMATS, check_target, recover_file
 from .head_text import add_heads_argument
-from .live_source import DEFAULT_FREQ, add_freq_argument, add_source_arguments, source_settings
+from .live_source import (
+    DEFAULT_FREQ, add_channels_argument, add_freq_argument, add_source_arguments, channels_of, source_settings)
 from .record_control import Control
 
 if TYPE_CHECKING:
     from ..receiver import receiver
 
-RADIO_ONLY = ("args", "soapy", "freq", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source", "time_source")
+RADIO_ONLY = ("args", "soapy", "freq", "channels", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source", "time_source")
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", nargs="?", help="folder and beginning of the names of the files")
-    add_freq_argument(add_source_arguments(parser, also=("--usrp",)))
+    radio = add_source_arguments(parser, also=("--usrp",))
+    add_freq_argument(radio)
+    add_channels_argument(radio)
     source = parser.add_argument_group("a recording instead of a radio")
     source.add_argument("--from", dest="recording", metavar="RECORDING",
                         help="a .sigmf-meta file, or a raw file with --format and --rate")
@@ -159,10 +162,12 @@ def _recover(parts: list[Path]) -> int:
     return status
 
 
-def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: float, policy: str, scale: float):
+def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: float, policy: str, scale: float,
+              which: str = ""):
+    """``which``: behind the beginning of the names."""
     from ..recorder import recorder
 
-    return recorder(options.out, file_format=options.files, sample_rate=rate, center_freq=center,
+    return recorder(options.out + which, file_format=options.files, sample_rate=rate, center_freq=center,
                     length=options.length, labels=labels, from_tags=False, policy=policy, iq_format=options.iq,
                     scale=scale, rotate_mb=options.rotate_mb, rotate_s=options.rotate_s, trigger=options.trigger,
                     pre_trigger=options.pre, post_trigger=options.post, trigger_db=options.trigger_db,
@@ -170,7 +175,7 @@ def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: fl
                     short_rows=options.trigger == "none" and not options.whole_rows, measure=not options.no_measure)
 
 
-def _chain(options: argparse.Namespace, rate: float, policy: str) -> list:
+def _chain(options: argparse.Namespace, rate: float, policy: str, engine: object | None = None) -> list:
     """What stands between source and recorder: for detections the receiver, which leaves the samples as they are."""
     if options.trigger != "detection":
         if options.trigger_label:
@@ -178,7 +183,7 @@ def _chain(options: argparse.Namespace, rate: float, policy: str) -> list:
         return []
     from ..receiver import receiver
 
-    block = receiver(options.weights, sample_rate=rate, policy=policy, heads=options.heads)
+    block = receiver(options.weights, sample_rate=rate, policy=policy, heads=options.heads, engine=engine)
     for label in options.trigger_label:
         _check_trigger_label(label, block, rate)
     return [block]
@@ -239,16 +244,25 @@ def _from_radio(options: argparse.Namespace, labels: dict):
     freq = DEFAULT_FREQ if options.freq is None else options.freq
     if not (math.isfinite(freq) and freq >= 0):
         raise UsageError(f"--freq {freq:g}: give a frequency in Hz")
-    settings = source_settings(options) | {"freq": freq, "channels": [0]}
+    settings = source_settings(options) | {"freq": freq, "channels": channels_of(options)}
     os.environ.setdefault("UHD_LOG_CONSOLE_LEVEL", "warning")  # the driver reads it when it is loaded
     try:
         from .record_radio import radio_recording
     except ImportError as fault:
         raise EMindError(f"GNU Radio cannot be used here ({fault}); `emind doctor` says what to do") from None
     scale = UHD_SCALE if settings["kind"] == "uhd" else FULL_SCALE
+    engines: list = []  # one for all channels
+
+    def chain(rate: float) -> list:
+        if options.trigger == "detection" and not engines:
+            from ..runtime.ready import ready_engine
+
+            engines.append(ready_engine(options.weights, heads=options.heads, waits=False))
+        return _chain(options, rate, "realtime", *engines)
+
     flowgraph = radio_recording(
-        settings, options.seconds, lambda rate, freq: _recorder(options, labels, rate, freq, "realtime", scale),
-        lambda rate: _chain(options, rate, "realtime"))
+        settings, options.seconds,
+        lambda rate, freq, which: _recorder(options, labels, rate, freq, "realtime", scale, which), chain)
     for text in flowgraph.remarks:
         print(f"emind: {text}", file=sys.stderr)
     return flowgraph

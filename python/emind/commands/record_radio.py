@@ -18,7 +18,8 @@ LEVEL_EVERY_S = 0.25
 
 
 class radio_recording(gr.top_block):
-    """A radio, what ``chain(rate)`` gives, and the recorder that ``make_recorder(rate, freq)`` makes.
+    """A radio, and behind each channel what ``chain(rate)`` gives and the recorder that
+    ``make_recorder(rate, freq, which)`` makes; ``which`` is for its files' names, empty where there is one channel.
 
     Rate and frequency are those that the device has. Raises what :func:`open_source` raises. ``remarks`` are for the
     user; ``helpers`` are to be asked ten times a second whether they have something to tell.
@@ -30,18 +31,59 @@ class radio_recording(gr.top_block):
         self.source = open_source(settings)
         state = self.source.state()
         self.remarks = self.source.remarks
-        self.recorder = make_recorder(state["rate"], state["freq"])
-        self.tail = [*chain(state["rate"]), self.recorder]  # GNU Radio keeps no Python block alive
-        stream = [self.source.block]
-        if seconds is not None:
-            stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(seconds * state["rate"]))))
-        self.connect(*stream, *self.tail)
+        self.tail, recorders = [], []  # GNU Radio keeps no Python block alive
+        several = len(self.source.channels) > 1
+        for channel in self.source.channels:
+            kept = make_recorder(state["rate"], state["freq"], f"-channel{channel}" if several else "")
+            behind = [*chain(state["rate"]), kept]
+            stream = [(self.source.block, channel)]
+            if seconds is not None:
+                stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(seconds * state["rate"]))))
+            self.connect(*stream, *behind)
+            self.tail += behind
+            recorders.append(kept)
+        self.recorder = Together(recorders) if several else recorders[0]
         self.watchdog = Watchdog(self.source, lambda: self.recorder.statistics()["samples_seen"])
         self.helpers = [self.watchdog]
         if settings["gain"] == AUTO:
             self.level = watch(state["rate"])
             self.connect(self.source.block, self.level)
             self.helpers.append(AutomaticGain(self.source, self.level.take_peak, self.watchdog))
+
+
+class Together:
+    """Several recorders as one: labels and the switch are for all, counts are sums."""
+
+    def __init__(self, recorders: list) -> None:
+        self._all = recorders
+
+    def labels(self) -> dict:
+        return self._all[0].labels()
+
+    def set_labels(self, labels: dict | None) -> None:
+        for one in self._all:
+            one.set_labels(labels)
+
+    def set_recording(self, recording: bool) -> None:
+        for one in self._all:
+            one.set_recording(recording)
+
+    def stop(self) -> bool:
+        return all([one.stop() for one in self._all])
+
+    def files(self) -> list[str]:
+        return [file for one in self._all for file in one.files()]
+
+    def statistics(self) -> dict:
+        """The first error stands for all."""
+        first, *others = (one.statistics() for one in self._all)
+        for counts in others:
+            for name, value in counts.items():
+                if name == "error":
+                    first[name] = first[name] or value
+                elif name != "recording":
+                    first[name] += value
+        return first
 
 
 class AutomaticGain:
