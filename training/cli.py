@@ -114,6 +114,12 @@ def main(argv: list[str] | None = None) -> int:
     except EMindError as error:
         print(f"emind-train: error: {error}", file=sys.stderr)
         return error.exit_status
+    except OSError as fault:
+        from .outputs import told
+
+        where = f"{fault.filename}: " if fault.filename else ""
+        print(f"emind-train: error: {where}{told(fault)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("emind-train: interrupted; what is finished stays (finetune goes on with --resume)", file=sys.stderr)
         return 130

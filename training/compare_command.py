@@ -15,6 +15,8 @@ from pathlib import Path
 
 from emind.contract.errors import UsageError
 
+from .outputs import writable
+
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.epilog = "example: emind-train compare --config training/configs/compare-awgn7.toml"
@@ -47,6 +49,12 @@ def run(args: argparse.Namespace) -> int:
     if args.full:
         data = replace(config.data, size="full", windows=0, validation_windows=0, test_windows=0)
         config = replace(config, data=data, name=f"{config.name}-full")
+    writable(args.runs / (args.name or config.name), "--runs")
+    if args.write:  # looked at before hours of training, not behind them
+        from .compare_report import parts_of_page
+
+        parts_of_page(args.write, config.name)
+        writable(args.write.parent, "--write")
     return _compared(config, args, args.only or names)
 
 

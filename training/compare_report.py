@@ -94,19 +94,28 @@ def draw(path: Path, rows: list[dict], set_name: str) -> None:
     pyplot.close(figure)
 
 
+def parts_of_page(page: Path, name: str) -> tuple[str, str]:
+    """A page up to its mark for the comparison ``name``, and from the second mark on. Errors as `write_page`."""
+    begin, end = f"<!-- {name}: from here on written by emind-train compare --write -->", f"<!-- {name}: to here -->"
+    try:
+        with open(page, "r+", encoding="utf-8") as file:  # for writing too, so that a fault shows before the training
+            whole = file.read()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise EMindError(f"{page}: {getattr(fault, 'strerror', None) or fault}") from None
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise EMindError(f"{page}: lacks the marks {begin!r} and {end!r}, between which the figures are written")
+    return whole[: whole.index(begin) + len(begin)], whole[whole.index(end) :]
+
+
 def write_page(page: Path, name: str, text: str, command: str, rows: list[dict], set_name: str) -> None:
     """Put table and picture of the comparison ``name`` between its marks in a Markdown page; the picture goes into the
     folder ``images`` beside it. EMindError for a page without the marks, or one that cannot be written."""
-    begin, end = f"<!-- {name}: from here on written by emind-train compare --write -->", f"<!-- {name}: to here -->"
+    before, behind = parts_of_page(page, name)
     try:
-        whole = page.read_text(encoding="utf-8")
-        if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
-            raise EMindError(f"{page}: lacks the marks {begin!r} and {end!r}, between which the figures are written")
         picture = page.parent / "images" / f"{name}.png"
         picture.parent.mkdir(exist_ok=True)
         draw(picture, rows, set_name)
         inside = f"\n`{command}`\n\n{text}\n![accuracy over SNR](images/{picture.name})\n"
-        page.write_text(whole[: whole.index(begin) + len(begin)] + "\n" + inside + whole[whole.index(end) :],
-                        encoding="utf-8")
+        page.write_text(before + "\n" + inside + behind, encoding="utf-8")
     except OSError as fault:
         raise EMindError(f"{page}: {fault.strerror or fault}") from None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from emind.contract.errors import UsageError
 
+from .outputs import weights_file
 from .task_names import FULL, TASK_NAMES, TRACKS
 
 DATA = "the air set of `training/synthesis/air.py`, drawn while training"
@@ -67,7 +68,6 @@ def finetune_tasks(args: argparse.Namespace) -> int:
                      args.per_class, args.ways, args.baselines, args.resume))
     training = {**made.training, "command": command(args, out), "code": code_version(),
                 "machine": {"processor": processor(), "torch": torch.__version__}}
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, made.own.model, made.window, made.calibration, training, made.figures)
     from .task_card import write_card as write_task_card
 
@@ -103,7 +103,6 @@ def finetune_air(args: argparse.Namespace) -> int:
     config = read_config(args.config)
     init = resolve(args.init) if args.init else None
     out = _out(args, config.run.name)
-    out.parent.mkdir(parents=True, exist_ok=True)
     import torch
     from emind.contract.window import WindowSpec
     from emind.models.checkpoint import save_weights
@@ -148,7 +147,5 @@ def write_card(weights: Path, command: str) -> None:
 
 
 def _out(args: argparse.Namespace, name: str) -> Path:
-    out = args.out or args.runs / name / f"{name}.safetensors"
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: the name must end in .safetensors")
-    return out
+    """Looked at before training: a file that cannot be written would cost the run."""
+    return weights_file(args.out or args.runs / name / f"{name}.safetensors")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from emind.contract.errors import EMindError, UsageError
 
+from .outputs import weights_file
+
 EPILOG = """example: emind-train pretrain --config training/configs/pretrain-debug.toml --set corpus.folder=SPLIT
 
 Several processes: torchrun --nproc-per-node 2 -m emind_training.cli pretrain --config C --set run.parallel=ddp"""
@@ -33,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     config = read_config(args.config, args.changes)
     folder = args.runs / config.run.name
     out = args.out or folder / f"{config.run.name}.safetensors"
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: the name must end in .safetensors")
+    weights_file(out)
     from . import pretrain
     from .pretrain_state import check_same_run, fill_model, progress_of, read_state
 
@@ -61,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
         corpus = None
     if not first:
         return 0
-    out.parent.mkdir(parents=True, exist_ok=True)
     _write(out, model.eval(), config, corpus or pretrain.opened(config)[0], progress)
     print(f"{out}: {progress.step} steps, {progress.signals} signals, validation loss "
           f"{progress.history[-1]['validation']:.4f}" + (

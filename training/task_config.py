@@ -207,6 +207,15 @@ def _items(tables, name: str) -> list[tuple[str, object]]:
     return [(f"{name}.{key}", values) for key, values in tables.items()] if isinstance(tables, dict) else []
 
 
+def losses_of(task: str) -> tuple[str, ...]:
+    """What ``loss`` of a task's table may be, the default first; empty where its kind of head has one loss."""
+    from emind.models.losses import REGRESSION_LOSSES, WAVEFORM_LOSSES
+
+    from .tasks import RECONSTRUCTION, REGRESSION, TASKS
+
+    return {RECONSTRUCTION: WAVEFORM_LOSSES, REGRESSION: REGRESSION_LOSSES}.get(TASKS[task].kind, ())
+
+
 def _check(config: TaskFinetuneConfig, where: str) -> None:
     from .synthesis.recipe import SIZES
 
@@ -236,5 +245,10 @@ def _check(config: TaskFinetuneConfig, where: str) -> None:
     for key, value in (("known_kept", r.known_kept), ("false_alarms", r.false_alarms)):
         if not 0 < value < 1:
             raise UsageError(f"configuration {where}: run.{key} = {value} must lie between 0 and 1")
+    for name, table in config.tasks.items():
+        known = losses_of(name)
+        if table.loss and table.loss not in known:
+            raise UsageError(f"configuration {where}: {TABLE}.{name}.loss = {table.loss!r} is not known; "
+                             + (f"known: {', '.join(known)}" if known else "its head learns classes and has one loss"))
     if d.size not in SIZES:
         raise UsageError(f"configuration {where}: data.size = {d.size!r} is not known; known: {', '.join(SIZES)}")

@@ -89,8 +89,6 @@ def run(asked: Asked) -> Result:
     for source in sources:
         name = source.task.name
         if specs[name].kind == ANOMALY:
-            if not isinstance(source, FileSource):
-                raise UsageError(f"task {name}: needs a set of files")
             fitted[name] = fit_anomaly(own, name, source.classes.index(source.task.normal), source.train.in_order(),
                                        source.validating(), config.run.false_alarms)
         entry = calibrated(answers(own, name, source.validating()), source.task, config)
@@ -111,7 +109,8 @@ def run(asked: Asked) -> Result:
         "per_class": few if asked.track == FEW_SHOT else None, **record, "fitted": fitted,
         "parameters": sum(p.numel() for p in own.model.parameters()),
         "learned_parameters": _learned(own), "data": {source.task.name: source.about() for source in sources},
-        "heads": {source.task.name: {"length": source.length, "rates_hz": source.rates} for source in sources},
+        "heads": {source.task.name: {"length": source.length, "rates_hz": source.rates,
+                                     "classes": list(source.classes)} for source in sources},
     }  # fmt: skip
     if own.kept:
         training["kept_heads"] = {"heads": list(own.kept), "of": own.init, "training": own.header["training"]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from emind.contract.errors import UsageError
+from emind.contract.errors import EMindError, UsageError
 
 from . import finetune
 from .stream import air_batches
@@ -17,7 +17,7 @@ from .synthesis.air import Batch
 from .task_config import TaskFinetuneConfig, TaskTable
 from .task_data import ANY_RATE_HZ, EVALUATION_BATCH, Examples, TaskBatch
 from .task_files import PARTS, SetFiles, chosen_set, drawn_set, manifest
-from .tasks import AIR, Task
+from .tasks import AIR, ANOMALY, NORMAL, Task
 
 TRAIN, VALIDATION, TEST = PARTS
 AIR_WINDOWS = 4096  # of the test part, where the configuration sets no number
@@ -58,8 +58,9 @@ class FileSource:
         validation = opened_part(own[VALIDATION], task, label, train.classes, table)
         seed = config.run.seed
         train = train.few(per_class, seed) if per_class else train.at_most(data.train_examples, seed)
-        return cls(task, name, own, train, validation.at_most(data.validation_examples, 0), label, table,
-                   data.test_examples, drawn)
+        validation = validation.at_most(data.validation_examples, 0)
+        _check_normal(task, label, train, validation, table)
+        return cls(task, name, own, train, validation, label, table, data.test_examples, drawn)
 
     @property
     def test(self) -> Examples | None:
@@ -154,6 +155,23 @@ class AirSource:
 Source = FileSource | AirSource
 
 
+def _check_normal(task: Task, label: str, train: Examples, validation: Examples, table: TaskTable) -> None:
+    """EMindError where the class is missing that the others are told from, or too rare to fit an anomaly head to."""
+    if not task.normal:
+        return
+    fitted = task.kind == ANOMALY and table.detector == NORMAL
+    for part, examples in ((TRAIN, train), (VALIDATION, validation)):
+        found = [name for k, name in enumerate(examples.classes) if (examples.label == k).any()]
+        if task.normal not in found:
+            raise EMindError(f"task {task.name}: no {part} example is {task.normal!r} by {label}, which the others are "
+                             f"told from; there: {', '.join(found)}. Label such signals {task.normal!r}, or name their "
+                             f"column: [task.{task.name}] label = ...")
+        count = int((examples.label == examples.classes.index(task.normal)).sum())
+        if fitted and count < 2:
+            raise EMindError(f"task {task.name}: {count} {part} example is {task.normal!r}; a head that is fitted to "
+                             "such windows needs 2 at least, and some hundred to be of use")
+
+
 def opened_part(paths: list[Path], task: Task, label: str, classes: tuple[str, ...], table: TaskTable) -> Examples:
     return Examples.open(paths, task, label, classes, table.length, table.singles, table.fill, table.align)
 
@@ -171,6 +189,9 @@ def source_of(
 ) -> Source:
     """The air set where the task asks for it, or nothing else is given; else files."""
     table = config.of(task.name)
+    if table.set == AIR and AIR not in task.sets:
+        raise UsageError(f"task {task.name}: the air set is drawn for the task modulation; name another set in the "
+                         f"configuration, [task.{task.name}] set = ..., such as {task.sets[0]}")
     if task.set_of(table.set) == AIR and (files is None or table.set == AIR):
         if per_class:
             raise UsageError(f"task {task.name}: few examples a class need a set of files; name one in the "

@@ -52,6 +52,9 @@ def family_scores(logits_BC: Tensor, family_of_C: Tensor) -> Tensor:
     return torch.stack(members, dim=-1)
 
 
+REGRESSION_LOSSES = ("huber", "mse", "mae")
+
+
 def regression_loss(values_BQ: Tensor, target_BQ: Tensor, kind: str = "huber", delta: float = 0.05) -> Tensor:
     """Of normalised values; a target that is NaN is unknown. Zero, with a zero gradient, where none is known.
 
@@ -69,7 +72,7 @@ def regression_loss(values_BQ: Tensor, target_BQ: Tensor, kind: str = "huber", d
         return functional.mse_loss(miss, zero)
     if kind == "mae":
         return functional.l1_loss(miss, zero)
-    raise ValueError(f"unknown regression loss {kind!r}; known: huber, mse, mae")
+    raise ValueError(f"unknown regression loss {kind!r}; known: {', '.join(REGRESSION_LOSSES)}")
 
 
 # ------------------------------------------------------------------------------------------------ waveforms
