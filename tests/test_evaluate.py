@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from emind.models.checkpoint import load_weights, save_weights
+from emind.models.checkpoint import load_weights, read_header, save_weights
+from emind.runtime.weights import resolve
 from emind_training import cli, evaluation, published, task_card
 from emind_training.evaluation import curve, reliability
 from emind_training.measures import classification_scores, detection_scores
+from emind_training.report_contents import pretraining_of
 from emind_training.report_tables import text
+from emind_training.synthesis.build import file_hash
 from task_runs import config, runs, trained  # noqa: F401
 
 TASKS = ("technology", "radar", "separation", "denoise", "sensing", "anomaly")
@@ -159,6 +162,18 @@ def test_a_pretrained_file_shows_its_probe_and_what_few_labels_gave(tmp_path, ca
     few = next(one for one in tables if "10 a class, RadChar-regen" in one["title"])
     assert ["EMind, EMind, Table IX", 78.37, 72.97] in few["rows"] and len(few["ours"]) == 4
     assert "EMind, figure 10" in (tmp_path / "emind-nano-pretrained.html").read_text()
+
+
+def test_a_fine_tuned_file_shows_the_probe_of_what_it_began_with_else_of_an_encoder_of_its_size():
+    path, first = resolve("emind-nano"), resolve("emind-nano-pretrained")
+    header = read_header(path)
+    own = {"name": first.name, "sha256": file_hash(first)}
+    for init, began in ((own, True), ({"name": "a.safetensors", "sha256": "0", "pretrained": own}, True),
+                        ({"name": first.name, "sha256": "0"}, False), (None, False)):
+        found = pretraining_of(path, header | {"training": {"init": init}}, None)
+        assert found["name"] == "emind-nano-pretrained" and found["own"] == began and len(found["probes"]) >= 2
+    header["architecture"] |= {"width": 384}
+    assert pretraining_of(path, header | {"training": {"init": None}}, None) is None
 
 
 # ------------------------------------------------------------------------------------------------ cards

@@ -27,6 +27,11 @@ WIDE = 11  # columns from which on a table is shown in pieces of
 PIECE = 8
 
 
+
+def _not_own(pretraining: dict) -> str:
+    return "" if pretraining["own"] else ", an encoder of this size; these weights did not start from it"
+
+
 def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
     """``pictures``: section ("" for the summary, a head's name, "pretraining") -> (caption, PNG)."""
     heads = report["heads"]
@@ -46,7 +51,7 @@ def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
                   *map(_table, report["tables"][name]), _pictures(pictures.get(name, []))]
     if report["pretraining"]:
         own = report["pretraining"]
-        parts += ["<h2 id='pretraining'>Pretraining</h2>", f"<p>Of {_e(own['name'])}.</p>",
+        parts += ["<h2 id='pretraining'>Pretraining</h2>", f"<p>Of {_e(own['name'])}{_not_own(own)}.</p>",
                   *map(_table, report["tables"]["pretraining"]), _pictures(pictures.get("pretraining", []))]
     parts += ["<h2 id='data'>Data and weights</h2>", *_data(report)]
     return "\n".join(parts) + "</body></html>\n"

@@ -166,14 +166,16 @@ def _waveforms(one: Measured) -> list[tuple[str, bytes]]:
 
 def pretraining_of(path: Path, header: dict, given: Path | None) -> dict | None:
     """Probe and few-shot figures of the pretrained file: this one, the one given, or the released one that the encoder
-    started from, known by its hash. Of a run's folder the probe alone."""
+    started from, known by its hash; else the released one of its size, with ``own`` false. Of a run's folder the probe
+    alone."""
     if given is not None and given.is_dir():
         lines = read_log(given / LOG)
         found = [line for line in lines if line.get("kind") == "probe"]
         probes = [{key: line[key] for key in ("step", "signals", "accuracy")} for line in found]
         if not probes:
             raise EMindError(f"--pretraining {given}: its {LOG} tells of no probe")
-        return {"name": given.name, "probes": probes, "probe_set": None, "fewshot": None}
+        return {"name": given.name, "own": True, "probes": probes, "probe_set": None, "fewshot": None}
+    own = True
     if given is not None:
         found, name = read_header(given), given.stem
         if AUTOENCODER not in found:
@@ -183,15 +185,20 @@ def pretraining_of(path: Path, header: dict, given: Path | None) -> dict | None:
     else:
         start = _first_start(header["training"])
         start = start and start.get("pretrained", start)
-        own = next((p for p in released().values() if start and p.name == start["name"]), None)
-        if own is None or file_hash(own) != start["sha256"]:
+        pretrained = [p for p in released().values() if AUTOENCODER in read_header(p)]
+        theirs = [p for p in pretrained if start and p.name == start["name"] and file_hash(p) == start["sha256"]]
+        alike = [p for p in pretrained if _size(read_header(p)) == _size(header)]
+        if not theirs and not alike:
             return None
-        found, name = read_header(own), own.stem
-        if AUTOENCODER not in found:
-            return None
+        own = bool(theirs)
+        found, name = read_header((theirs or alike)[0]), (theirs or alike)[0].stem
     training = found["training"]
-    return {"name": name, "probes": training["probes"], "probe_set": training["config"]["probe"]["set"],
+    return {"name": name, "own": own, "probes": training["probes"], "probe_set": training["config"]["probe"]["set"],
             "fewshot": found["figures"].get("fewshot"), "signals": training["signals"], "steps": training["steps"]}
+
+
+def _size(header: dict) -> tuple:
+    return header["architecture"]["width"], header["architecture"]["depth"]
 
 
 def _first_start(training: dict) -> dict | None:
