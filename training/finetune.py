@@ -136,7 +136,7 @@ def train(
     step, record = 0, {"seconds": 0.0, "history": []} | ({"init": source} if source else {})
     if resume and checkpoint.exists():
         step, record = load_state(checkpoint, config.to_dict(), model, average, optimizer)
-        if record.get("init") != source:
+        if any((record.get("init") or {}).get(key) != (source or {}).get(key) for key in ("sha256", "fresh")):
             before = record["init"]["name"] if "init" in record else "random weights"
             raise EMindError(f"checkpoint {checkpoint}: the run started from {before}, not from "
                              f"{init or 'random weights'}; give --init as before, or start without --resume")

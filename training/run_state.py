@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from emind.contract.errors import EMindError
 
+FIXED_RUN = ("seed", "validate_every")  # of [run]: what is drawn, and which looks there are to choose the best of
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -35,7 +36,7 @@ def load_state(
     path: Path, config: dict, model, average: dict, optimizer, fixed: tuple[str, ...] = ("model", "data", "optim")
 ) -> tuple[int, dict]:
     """Restore a run into the given objects. Returns the next step and the extra entries. ``fixed``: tables of the
-    configuration that must be as they were."""
+    configuration that must be as they were, and so must `FIXED_RUN`, where the checkpoint tells it."""
     try:
         with safe_open(str(path), framework="pt") as file:
             state = json.loads((file.metadata() or {})["state"])
@@ -45,6 +46,11 @@ def load_state(
     for part in fixed:
         if state["config"].get(part) != config.get(part):
             raise EMindError(f"checkpoint {path}: made with another [{part}]; start without --resume")
+    before, now = state["config"].get("run", {}), config.get("run", {})
+    for key in FIXED_RUN:
+        if key in before and key in now and before[key] != now[key]:
+            raise EMindError(f"checkpoint {path}: made with [run] {key} = {before[key]}, the configuration says "
+                             f"{now[key]}; give it back its value, or start without --resume")
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     for name, value in average.items():
         value.copy_(tensors[f"average.{name}"])

@@ -34,6 +34,7 @@ from .task_sources import Source, shared_out
 from .tasks import ANOMALY, CLASSIFICATION
 
 CHECKPOINT, BEST, LOG, BAD_BATCH = "checkpoint.safetensors", "best.safetensors", "log.jsonl", "bad_batch.npz"
+INIT = ("sha256", "fresh", "heads")  # of the file that the run started from: what a resumed run must find again
 FIXED = ("model", TABLE, "data", "air", "augment", "optim", "lora", "kinds")  # tables that a resumed run must not change
 
 
@@ -214,10 +215,13 @@ class _Run:
             return self._fresh()
         step, record = load_state(path, self._config(), self.own.model, self.average, self.optimizer, FIXED)
         for key in ("track", "init", "frozen", "sources"):
-            if record[key] != self.record[key]:
+            before, now = record[key], self.record[key]
+            if key == "init" and before and now:  # what else is told of a file may have been other in older versions
+                before, now = ({name: init.get(name) for name in INIT} for init in (before, now))
+            if before != now:
                 raise EMindError(f"checkpoint {path}: the run had another {key} ({json.dumps(record[key])}); give the "
                                  "same as before, or start without --resume")
-        self.record = record
+        self.record = record | {"init": self.record["init"]}
         return step
 
     def _save(self, step: int) -> None:
