@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pmt
@@ -43,6 +44,13 @@ _STATISTICS_EVERY_S = 1.0
 _ERRORS_EVERY_S = 10.0  # a fault that lasts is said once in this time
 _RECEIVER_GLANCE_S = 0.002  # how often a receiver that is behind is looked at
 _DEADLINE_S = 0.08  # the stream waits at most 100 ms, the scheduler's part included
+
+
+class _Closed(NamedTuple):
+    """In the place of the engine that was given back."""
+
+    name: str
+    backend: str
 
 
 def _gate_rule(gate_db: float | None) -> tuple[bool, str]:
@@ -143,6 +151,7 @@ class inference(Guarded, gr.basic_block):
         def load(weights: str) -> object:
             return ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
 
+        given = engine
         if engine is None:
             engine = load(weights)
             gc.collect()  # not in `start`, where other streams may run
@@ -156,6 +165,7 @@ class inference(Guarded, gr.basic_block):
         outputs = windows * (1 + self._streams.ports)
         gr.basic_block.__init__(self, "emind_inference", in_sig=windows, out_sig=outputs)
         self._engine = engine  # what the next start begins with
+        self.kept_engine = given  # another's: it stays when this block is closed
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._load_engine = load
         self._weights = WeightsPort(self, weights, engine.name, backend, self._load, self._accept)
@@ -227,11 +237,30 @@ class inference(Guarded, gr.basic_block):
         """
         return self._error or self.fault
 
+    def close(self) -> None:
+        """Give back the engine that the block has loaded, with its processes and memory, now; its flowgraph has ended.
+
+        For scripts that drop a block while another stream under ``realtime`` runs: until that ends Python looks for no
+        garbage among what was there when it began (:mod:`.runtime.machine`), blocks with their engines included. An
+        engine that was given to the block stays. The counts can still be read; the block cannot run again. EMindError
+        while it runs.
+        """
+        with self._engine_lock:
+            if self._worker is not None:
+                raise EMindError("the flowgraph still runs: stop it, and wait for its end, before a block is closed")
+            engine, self._engine = self._engine, _Closed(self._engine.name, self._engine.backend)
+            self._dispatcher = None
+            self._reports.forget_engine()
+        if engine is not self.kept_engine and not isinstance(engine, _Closed):
+            engine.close()
+
     def start(self) -> bool:
         with self._engine_lock:
             return self._start()
 
     def _start(self) -> bool:
+        if isinstance(self._engine, _Closed):
+            raise EMindError("this block was closed and has no engine any more: make a new one")
         self._prepare()
         lossless = self._policy == LOSSLESS
         # As many as the lanes have may wait while they are inferred, and all of them are held back.
@@ -288,10 +317,14 @@ class inference(Guarded, gr.basic_block):
 
     def _accept(self, engine: object) -> None:
         with self._engine_lock:
-            self._engine = engine
-            self._rate_outside = False
-            if self._worker is not None:
-                self._worker.replace_engine(engine)
+            closed = isinstance(self._engine, _Closed)
+            if not closed:
+                self._engine = engine
+                self._rate_outside = False
+                if self._worker is not None:
+                    self._worker.replace_engine(engine)
+        if closed:  # while it was loaded
+            engine.close()
 
     def _prepare(self) -> None:
         self._statistics = Statistics()

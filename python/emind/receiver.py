@@ -86,6 +86,7 @@ class receiver(gr.hier_block2):
         _check_offset(offset, sample_rate)
         if not 0 <= bandwidth <= sample_rate:
             raise UsageError(f"bandwidth {bandwidth:g} Hz must lie between 0 and the sample rate {sample_rate:g}")
+        given = engine
         if engine is None:
             engine = ready_engine(weights, backend, threads, batch, heads, streams, processes, policy == LOSSLESS, apart)
         wanted = Streams(streams, engine.heads, engine.name)
@@ -119,6 +120,7 @@ class receiver(gr.hier_block2):
             weights, length, self.rate, policy, batch, max_latency_ms, hold, gate_db, threads, backend, streams,
             heads=heads, engine=engine, processes=processes, apart=apart,
         )  # fmt: skip
+        self.inference.kept_engine = given
         chain = [self.windowing, self.inference]
         if self._tuner is not None:
             chain.insert(0, self._tuner)
@@ -157,6 +159,10 @@ class receiver(gr.hier_block2):
     def set_gate_db(self, gate_db: float | None) -> None:
         """Another gate while the stream runs, see :meth:`inference.set_gate_db`."""
         self.inference.set_gate_db(gate_db)
+
+    def close(self) -> None:
+        """Give back the engine with its processes and memory, see :meth:`inference.close`."""
+        self.inference.close()
 
     def statistics(self) -> dict:
         """Counts since the flowgraph started, see :meth:`inference.statistics`."""

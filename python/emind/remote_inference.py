@@ -82,6 +82,11 @@ class remote_inference(gr.hier_block2):
         """Of each host: address, state (there, silent, lost, refused), windows sent and answered, times lost."""
         return self.engine.hosts()
 
+    def close(self) -> None:
+        """Leave the hosts; the flowgraph has ended, see :meth:`inference.close`."""
+        self.inference.close()
+        self._closed()
+
     def statistics(self) -> dict:
         """Counts since the flowgraph started, see :meth:`inference.statistics`."""
         return self.inference.statistics()

@@ -50,6 +50,10 @@ class Reports:
         self._coming: deque[Anchor] = deque()  # anchors behind the next window to leave
         self._anchor = Anchor(0, 0, self._length, self._length, StreamState())
 
+    def forget_engine(self) -> None:
+        """Hold on to none, once nothing more is reported."""
+        self._answers, self._noise, self._answering = Answers({}), [], None
+
     def expect(self, anchor: Anchor) -> None:
         """Windows from this anchor on will leave."""
         self._coming.append(anchor)
