@@ -87,9 +87,7 @@ class display(Guarded, gr.sync_block):
                              f"frame_rate {frame_rate} above 0 and at most 60")
         if not (64 <= fft_size <= 1 << 15) or fft_size & (fft_size - 1):
             raise UsageError(f"fft_size {fft_size} must be a power of two from 64 to 32768")
-        if not 0 <= bandwidth <= sample_rate or not abs(offset) <= sample_rate / 2:
-            raise UsageError(f"offset {offset:g} Hz and bandwidth {bandwidth:g} Hz must lie within the band of "
-                             f"{sample_rate:g} samples a second")
+        channel = _channel_of(offset, bandwidth, sample_rate)
         if level_min is not None and level_max is not None and not level_min < level_max:
             raise UsageError(f"level_min {level_min} must be below level_max {level_max}")
         widget = _widget_class()
@@ -102,9 +100,6 @@ class display(Guarded, gr.sync_block):
         self._overflows = 0
         self._picture = -1
         self._begin()
-        channel = None
-        if bandwidth > 0:
-            channel = offset - bandwidth / 2, offset + bandwidth / 2
         scene = Scene(sample_rate, *(span_s / part for part in _PARTS))
         self._widget = widget(title, scene, self._feed, channel, (level_min, level_max), frame_rate, show_noise)
         for port, handler in ((_DETECTIONS, self._on_detection), (_STATISTICS, self._on_statistics),
@@ -125,6 +120,11 @@ class display(Guarded, gr.sync_block):
         """Another centre frequency in Hz; until a tag tells otherwise."""
         with self._lock:
             self._center = center_freq
+
+    def set_channel(self, offset: float, bandwidth: float) -> None:
+        """Another channel, as after :meth:`receiver.set_offset` of a receiver behind this point; boxes that are there
+        keep theirs. UsageError outside the band."""
+        self._widget.waterfall.channel = _channel_of(offset, bandwidth, self._rate)
 
     def ffts(self) -> int:
         """FFTs taken so far: one a line."""
@@ -199,6 +199,14 @@ class display(Guarded, gr.sync_block):
                 except (TypeError, ValueError, OverflowError):  # of another block; Qt aborts at what its timers raise
                     pass
         return lines, first, waterfall.rows, waterfall.every, waterfall.rate, center
+
+
+def _channel_of(offset: float, bandwidth: float, rate: float) -> tuple[float, float] | None:
+    """Hz from the middle of the band; None: all of it."""
+    if not 0 <= bandwidth <= rate or not abs(offset) <= rate / 2:
+        raise UsageError(f"offset {offset:g} Hz and bandwidth {bandwidth:g} Hz must lie within the band of {rate:g} "
+                         "samples a second")
+    return (offset - bandwidth / 2, offset + bandwidth / 2) if bandwidth > 0 else None
 
 
 def _widget_class():

@@ -60,7 +60,9 @@ class WaterfallView(QtWidgets.QWidget):
         self.setMinimumSize(320, 200)
         self.drawn: list[tuple[QtCore.QRect, str]] = []
         self.named: list[tuple[QtCore.QRect, str]] = []  # texts for which there was room
-        self._channel, self._levels = channel, levels
+        self.channel = channel  # Hz from the middle of the band, of what is boxed from now on; None: all of it
+        self._levels = levels
+        self._channels: dict[int, tuple[float, float] | None] = {}  # of the boxes that are there
         self._colours = _palette()
         self._lines = np.empty((0, 1), np.float32)
         self._first, self._rows, self._every, self._rate, self._center = 0, 1, 1, 1.0, 0.0
@@ -90,6 +92,7 @@ class WaterfallView(QtWidgets.QWidget):
         self._lines, self._first, self._rows, self._every = lines, first, rows, every
         self._rate, self._center, self._boxes = rate, center, boxes
         self._floor = noise_floor(lines[:: max(1, len(lines) // 64)]) if len(lines) else 0.0
+        self._channels = {id(box): self._channels.get(id(box), self.channel) for box in boxes}
         self._bands = {id(box): self._band_of(box) for box in boxes}
         self.update()
 
@@ -98,7 +101,7 @@ class WaterfallView(QtWidgets.QWidget):
         return self._bands[id(box)][1]
 
     def _band_of(self, box: Run) -> tuple[int, tuple[float, float]]:
-        low, high = self._channel or (-self._rate / 2, self._rate / 2)
+        low, high = self._channels[id(box)] or (-self._rate / 2, self._rate / 2)
         begin = max(0, math.floor(box.start / self._every) - self._first)
         end = min(len(self._lines), max(begin, math.ceil(box.stop / self._every) - self._first))
         known = self._bands.get(id(box))
