@@ -398,7 +398,10 @@ def trained_how(head: Head) -> dict:
            "track": training.get("track", "full"), "per_class": training.get("per_class"),
            "init": (training.get("init") or {}).get("name")}
     if "tasks" in training:
-        own = data[head.name]
+        own, table = data[head.name], head.config.of(head.name)
+        out |= {"rates_hz": training["heads"][head.name]["rates_hz"], "any_rate": table.any_rate}
+        if head.task.kind == ANOMALY:
+            out["detector"] = table.detector
         out |= {"examples": training["examples"].get(head.name, 0), "drawn": own.get("drawn"),
                 "split": (own.get("drawn") or {}).get("split") if isinstance(own.get("drawn"), dict) else None,
                 "parts": {part: own[part]["examples"] for part in PARTS if part in own}}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from .published import REGENERATED, base, dataset, own_row, tables_of
 from .split import ratios_of
+from .tasks import CLASSES
 
 CLASS_MEASURES = {"accuracy": "accuracy", "family_accuracy": "accuracy of families", "kappa": "Cohen's kappa",
                   "precision": "precision, macro", "recall": "recall, macro", "f1": "F1, macro",
                   "expected_calibration_error": "expected calibration error"}
 RATIOS = {"sdr": "SDR, dB", "sir": "SIR, dB", "sar": "SAR, dB", "si_sdr": "SI-SDR, dB", "mse_db": "MSE, dB"}
 FEW = "few-shot"
+AUTOENCODER = "autoencoder"
 
 
 def table(title: str, head: list[str], rows: list[list], notes: list[str] = [], ours: list[int] = []) -> dict:
@@ -71,14 +73,15 @@ def beside_published(name: str, head: dict, weights: str) -> list[dict]:
         for who, baseline in figures.get("baselines", {}).items():
             rows.append([f"{who}, same run", *own_row(one, baseline)])
         out.append(table(f"{one.where}: {one.title} ({one.set})" if not one.other_set else f"{one.where}: {one.title}",
-                         ["", *(column.heading for column in one.columns)], rows, _notes(one, set_name, trained), mine))
+                         ["", *(column.heading for column in one.columns)], rows, _notes(one, set_name, trained, figures),
+                         mine))
     published = dataset(set_name)
     if published and out:
         out.append(_sets(published, head))
     return out
 
 
-def _notes(one, set_name: str, trained: dict) -> list[str]:
+def _notes(one, set_name: str, trained: dict, figures: dict) -> list[str]:
     notes = [one.note] if one.note else []
     if set_name.endswith(REGENERATED):
         notes.append(f"{set_name} was made again from the published description of {base(set_name)}: other windows, "
@@ -92,13 +95,39 @@ def _notes(one, set_name: str, trained: dict) -> list[str]:
         split = f" (split {trained['split']}; the paper's would be {':'.join(map(str, ratios_of(set_name, None)))})" \
             if trained["split"] else ""
         notes.append(f"Published: trained on {one.train}{share}{split}.")
+    return notes + (_shown(one, figures) if trained.get("detector") == CLASSES else [])
+
+
+def _shown(one, figures: dict) -> list[str]:
+    """What an anomaly head that learned the named anomalies has before detectors that saw normal windows alone."""
+    notes = ["Our head was shown the named anomalies in training, the same ones that it is tested on; the published "
+             "detectors and the autoencoder of the same run were fitted to normal windows alone. Its figures say how "
+             "well it tells what it knows, not how well it finds what nobody has shown it."]
+    own = figures.get("baselines", {}).get(AUTOENCODER)
+    best = max((row for row in (own or {}).get("by_isr", ()) if row["auc"] is not None),
+               key=lambda row: row["isr_db"], default=None)
+    theirs = [value for who, values in one.rows.items() if AUTOENCODER in who for value in values if value is not None]
+    if best and theirs:
+        notes.append(f"The autoencoder of the same run is a plain one and weak: {text(best['auc'])} at an ISR of "
+                     f"{best['isr_db']:g} dB, over all interferers, where the published adversarial one has "
+                     f"{text(min(theirs))} on the 30 MHz interferer.")
     return notes
+
+
+def rates(rates_hz, told_any: bool = False) -> float | str | None:
+    """A cell: the sampling rate in Hz, or from which to which."""
+    if not rates_hz:
+        return None
+    low, high = rates_hz
+    return (low if low == high else f"{text(low)} to {text(high)}") if not told_any else (
+        f"told any from {text(low)} to {text(high)}")
 
 
 def _sets(published: dict, head: dict) -> dict:
     rows = [["published", published.get("classes"), published["length"], published["rate_hz"], published["snr"]]]
     levels = [row["snr_db"] for row in head["figures"].get("by_snr") or () if "snr_db" in row]
-    rows.append([head["set"], len(head["classes"]) or None, head["length"], None,
+    rows.append([head["set"], len(head["classes"]) or None, head["length"],
+                 rates(head["trained"].get("rates_hz"), head["trained"].get("any_rate", False)),
                  f"{min(levels):g} to {max(levels):g} dB" if levels else None])
     return table("EMind, Table IV: the set", ["", "classes", "samples", "rate, Hz", "SNR"], rows, ours=[1])
 

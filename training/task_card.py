@@ -15,6 +15,7 @@ from .evaluation import Head, heads_of, trained_how
 from .lineage import steps
 from .published import REGENERATED, base, headline, own_row, tables_of
 from .report_tables import of_head, text
+from .tasks import CLASSES
 
 POOR_CLASS = 0.5  # share right below which a class is named
 POOR_CALIBRATION = 0.05  # expected calibration error
@@ -131,6 +132,7 @@ def falls_short(head: Head) -> list[str]:
                 on = f" on {base(head.set)}" if head.set.endswith(REGENERATED) else (
                     f" on {one.other_set}" if one.other_set else "")
                 out.append(f"{column.heading} {text(mine)}, {who} published {text(theirs)}{on}")
+    out += _easier(head)
     poor = [name for name, share in figures.get("by_class", {}).items()
             if isinstance(share, float) and share < POOR_CLASS]
     if poor:
@@ -146,6 +148,20 @@ def falls_short(head: Head) -> list[str]:
             out.append(f"the output has no higher {words} than the input")
     if "estimate" in figures and figures["gain"]["si_sdr"] is not None and figures["gain"]["si_sdr"] <= 0:
         out.append("the answers have no higher SI-SDR than the untouched mixture")
+    return out
+
+
+def _easier(head: Head) -> list[str]:
+    """Where a figure beside a published one was had more easily than that."""
+    trained, out = trained_how(head), []
+    if trained.get("detector") == CLASSES:
+        out.append("was shown the anomalies that it is tested on, which the detectors beside it were not")
+    theirs = {one.train for one in tables_of(head.name, head.set, trained["per_class"] or 0) if one.train.endswith("%")}
+    if trained["split"] and theirs:
+        split = [int(part) for part in trained["split"].split(":")]
+        share = 100 * split[0] / sum(split)
+        if share > 1.1 * max(float(one.rstrip(" %")) for one in theirs):
+            out.append(f"had {share:.0f} % of its set to train on, the paper {' or '.join(sorted(theirs))} of its own")
     return out
 
 
