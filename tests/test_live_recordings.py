@@ -21,6 +21,7 @@ from emind.commands.live_process import Overflows
 from emind.commands.live_view import View, text_of
 from emind.commands.sample_clock import SampleClock
 from emind.contract.errors import UsageError
+from emind.storage.parquet import Reader
 from live_run import START_S, Live, run_once
 
 
@@ -91,6 +92,38 @@ def test_a_terminal_gets_a_table_that_obeys_keys(raw, small_weights):
         os.close(master)
     for words in ("recording.cf32", "200 kS/s", "last answers", "confidence", "latency", "q quit"):
         assert words in shown
+
+
+def test_a_stopped_terminal_holds_up_neither_keys_nor_recording_nor_the_end(raw, small_weights, tmp_path):
+    """Ctrl-S, then q: it ends with whole files, although nothing can be painted."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "live", "--file", str(raw(np.tile(tone_bursts(100_000), 40))), "--rate", "200e3",
+         "--weights", str(small_weights), "--backend", "torch-float32", "--record", str(tmp_path / "take")],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env={**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"})
+    before = termios.tcgetattr(slave)
+    try:
+        read_until(master, "seen, ", START_S)
+        os.write(master, b"\x13")
+        read_until(master, None, 30)  # what was painted before
+        part, = tmp_path.glob("take-*.part")
+        size, end = part.stat().st_size, time.monotonic() + 30
+        while part.stat().st_size < size + 3_000_000:  # two seconds of samples
+            assert process.poll() is None and time.monotonic() < end
+            os.sched_yield()
+        os.write(master, b"q")
+        assert process.wait(40) == 0
+        assert termios.tcgetattr(slave)[3] == before[3]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)
+    file, = tmp_path.glob("take-*")
+    assert file.suffix == ".parquet" and sum(len(row.iq) for row in Reader(file)) > 400_000
 
 
 def read_until(number: int, words: str | None, within: float) -> str:

@@ -7,7 +7,6 @@
 #
 """The display as a block of a flowgraph: its parameters, messages, statistics, window and cost."""
 
-import gc
 
 import numpy as np
 import pmt
@@ -18,12 +17,12 @@ if __package__:  # collected by pytest from the source tree
     from . import display, recorder
     from .contract.errors import EMindError, UsageError
     from .gui.scene import Scene
-    from .qa_display_case import COUNTS, RATE, Shown, application, burst, detection, pdu
+    from .qa_display_case import COUNTS, RATE, Shown, application, detection, pdu
 else:  # run by ctest on the module that was built
     from gnuradio.emind import display, recorder
     from gnuradio.emind.contract.errors import EMindError, UsageError
     from gnuradio.emind.gui.scene import Scene
-    from qa_display_case import COUNTS, RATE, Shown, application, burst, detection, pdu
+    from qa_display_case import COUNTS, RATE, Shown, application, detection, pdu
 
 
 class qa_display(Shown):

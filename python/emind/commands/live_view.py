@@ -16,6 +16,7 @@ from .head_text import MAIN_HEAD, OUTSIDE_MARK, OUTSIDE_NOTE, left_out_note, sho
 from .line_writer import LineWriter
 from .live_process import read_lines
 from .live_source import AUTO
+from .painter import Painter
 
 KEYS = "q quit   left/right frequency   up/down gain   a automatic gain   f type a frequency (MHz)"
 _ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left",
@@ -225,7 +226,9 @@ class View(Output):
         from rich.console import Console
 
         self._settings, self._inbox, self._asked = settings, inbox, asked
-        self._console = console or Console()
+        if console is None:  # a file of its own: one that is held up by a stopped terminal shall not be the program's
+            console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding))
+        self._console = console
         self._recent: deque[dict] = deque(maxlen=4000)
         self._runs: deque[list] = deque(maxlen=8)  # label, family, windows, sum of confidences, newest answer
         self._messages: deque[str] = deque(maxlen=6)
@@ -235,8 +238,6 @@ class View(Output):
         self._open = False
 
     def __enter__(self) -> View:
-        from rich.live import Live
-
         self._open = True
         if sys.stdin is not None and sys.stdin.isatty():
             import termios
@@ -248,17 +249,17 @@ class View(Output):
             read_lines(number, self._inbox, "keys", lambda: self._open)
         else:
             self._terminal = None
-        self._live = Live(self.renderable(), console=self._console, auto_refresh=False, transient=False)
-        self._live.start()
+        self._painter = Painter(self.renderable(), self._console)
         return self
 
     def __exit__(self, *_) -> None:
         self._open = False
-        self._live.stop()
+        painted = self._painter.end()
         if self._terminal:
             import termios
 
-            termios.tcsetattr(self._terminal[0], termios.TCSADRAIN, self._terminal[1])
+            how = termios.TCSADRAIN if painted else termios.TCSANOW  # the former waits for what is still to be painted
+            termios.tcsetattr(self._terminal[0], how, self._terminal[1])
 
     def answers(self, items: list[dict]) -> None:
         for item in items:
@@ -291,16 +292,13 @@ class View(Output):
 
     def summary(self, summary: dict) -> None:
         self._counts = summary
-        self._live.update(self.renderable(), refresh=True)
-        self._live.stop()
-        for name in summary.get("recording", {}).get("files", []):
-            self._console.print(name)
+        self._painter.end(self.renderable(), summary.get("recording", {}).get("files", []))
 
     def tick(self) -> None:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + 0.25
-            self._live.update(self.renderable(), refresh=True)
+            self._painter.show(self.renderable())
 
     def keys(self, text: str) -> list[dict]:
         """Commands for the keys in ``text``, which may be several."""
