@@ -62,7 +62,7 @@ def _compared(config, args: argparse.Namespace, chosen: list[str]) -> int:
     import torch
 
     from .cli import code_version, processor
-    from .compare import train_one
+    from .compare import completed, train_one
     from .compare_data import open_set
     from .compare_report import draw, published, summary, table, write_page
     from .run_control import asked_to_stop
@@ -87,7 +87,8 @@ def _compared(config, args: argparse.Namespace, chosen: list[str]) -> int:
                 finished = finished and result is not None
                 if result:
                     say(f"{entry.name}, seed {seed}: test {100 * result['test']['accuracy']:.2f} %")
-    results = _results(folder, config)
+    results = [completed(config, result, data, train, validation, folder / f"{result['model']}-{result['seed']}", say)
+               for result in _results(folder, config)]
     order = [entry.name for entry in config.models]
     rows = summary(results, order)
     record = {

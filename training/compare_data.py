@@ -121,6 +121,17 @@ def root_mean_square(part: Part) -> float:
     return float(part.iq_NL2.double().square().sum(-1).mean().sqrt())
 
 
+def repeated(part: Part, other: Part) -> int:
+    """Windows of ``part`` that ``other`` has as well, but for their level: equal to a thousandth of the largest
+    magnitude."""
+    def scaled(one: Part) -> list[bytes]:
+        peak_N = one.iq_NL2.square().sum(-1).amax(1).sqrt().clamp_min(1e-30)
+        return [row.tobytes() for row in torch.round(1e3 * one.iq_NL2 / peak_N[:, None, None]).to(torch.int16).numpy()]
+
+    known = set(scaled(other))
+    return sum(row in known for row in scaled(part))
+
+
 def normalised(iq_BL2: Tensor, how: str, scale: float) -> Tensor:
     """By one factor for the whole set, each window to unit power, or each to a largest magnitude of one."""
     if how == "set":

@@ -8,7 +8,7 @@ import numpy as np
 from emind.contract.errors import EMindError
 
 from .ceiling import RANGE_DB, read_ceiling
-from .compare import AWGN7
+from .compare import AWGN7, NOISE_ALONE
 from .published import headline
 
 
@@ -23,12 +23,16 @@ def summary(results: list[dict], order: list[str]) -> list[dict]:
         row = {
             "model": name, "parameters": own[0]["parameters"], "seeds": [one["seed"] for one in own],
             "epochs": max(one["epochs"] for one in own), "training_windows": own[0]["training_windows"],
-            "validation_accuracy": float(np.mean([one["validation_accuracy"] for one in own])),
             "accuracy": float(np.mean(accuracy)),
             "deviation": float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else None,
             "windows_a_second": float(np.mean([one["windows_a_second"] for one in own])),
             "by_snr": np.mean([one["test"]["by_snr"] for one in own], axis=0).tolist(),
         }  # fmt: skip
+        for key, figures in (("validation_accuracy", [one.get("validation") for one in own]),
+                             ("without", [one["test"].get("without") for one in own])):
+            row[key] = float(np.mean([one["accuracy"] for one in figures])) if all(figures) else None
+        if row["without"] is not None:
+            row["repeated"] = {key: own[0]["test"]["without"][key] for key in ("left_out", "also_in_training")}
         if "distance_to_ceiling_points" in own[0]["test"]:
             row["distance_to_ceiling_points"] = float(
                 np.mean([one["test"]["distance_to_ceiling_points"] for one in own]))
@@ -43,30 +47,43 @@ def published(set_name: str) -> dict[str, float]:
 
 def table(rows: list[dict], set_name: str, test_windows: int) -> str:
     """Markdown: our models, then what others printed."""
-    ceiling = any("distance_to_ceiling_points" in row for row in rows)
-    head = ["model", "parameters", "seeds", "training windows", "epochs", "validation, %", "test, mean over SNR, %"]
+    ceiling, noise = any("distance_to_ceiling_points" in row for row in rows), NOISE_ALONE.get(set_name)
+    head = ["model", "parameters", "seeds", "training windows", "epochs", "validation, mean over SNR, %",
+            "test, mean over SNR, %"]
+    head += [f"without {noise}, %"] if noise else []
     head += ["points below the ceiling"] if ceiling else []
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         spread = f" ± {100 * row['deviation']:.2f}" if row["deviation"] is not None else ""
         cells = [row["model"], f"{row['parameters']:,}", str(len(row["seeds"])), f"{row['training_windows']:,}",
-                 str(row["epochs"]), f"{100 * row['validation_accuracy']:.2f}", f"{100 * row['accuracy']:.2f}{spread}"]
+                 str(row["epochs"]), _percent(row["validation_accuracy"]), f"{100 * row['accuracy']:.2f}{spread}"]
+        cells += [_percent(row["without"])] if noise else []
         cells += [f"{row['distance_to_ceiling_points']:.2f}"] if ceiling else []
         lines.append("| " + " | ".join(cells) + " |")
     for name, figure in published(set_name).items():
-        cells = [f"{name}, as published", "", "", "", "", "", f"{figure:.2f}"]
+        cells = [f"{name}, as published", "", "", "", "", "", f"{figure:.2f}", *[""] * bool(noise)]
         if ceiling:
             distance = headline(set_name, "distance_to_ceiling_points").get(name)
             cells.append("" if distance is None else f"{distance:.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"{test_windows:,} test windows of {set_name}, read once after each model's training; what was "
-              "trained, and for how long, was chosen on validation."]
+              "trained, and for how long, was chosen on validation. Validation is scored as the test is; the best epoch "
+              "was chosen by the share of all its windows that are right."]
+    known = next((row["repeated"] for row in rows if "repeated" in row), None)
+    if noise and known:
+        lines.append(f"{noise} is noise alone by the set's recipe, and the same noise in every run: "
+                     f"{known['also_in_training']:,} of its {known['left_out']:,} test windows are among the training "
+                     "windows, but for their level. Without it: the other classes' windows, answered among all classes.")
     if ceiling:
         lines.append(f"Distance to the Bayes ceiling: mean from {RANGE_DB[0]:g} to {RANGE_DB[1]:g} dB.")
     if set_name.endswith("-regen") and published(set_name):
         lines.append(f"The published figures are of the original {set_name.removesuffix('-regen')}; ours is made again "
                      "from its recipe and has other windows.")
     return "\n".join(lines) + "\n"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
 
 
 def draw(path: Path, rows: list[dict], set_name: str) -> None:
