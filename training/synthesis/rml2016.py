@@ -117,6 +117,10 @@ def rml2016_10a(rng: Generator, item: int) -> list[Signal]:
     Flaws of the original, kept: ``snr`` is a label, not the true SNR (``noise_amp`` = 10**(-snr/10) is a standard
     deviation and the signal's power differs by class); the channel's seed is the same in every run; the channel's
     transients outlast the skip.
+
+    So a split by run parts the source's bits and audio and where windows are cut, but neither noise nor fading: windows
+    that start at the same place of their runs have the same. Of AM-SSB such windows are one window at several levels,
+    and after normalisation identical; `emind-train compare` counts those that are in training and test.
     """
     name, snr = cell(item, CLASSES, SNRS)
     rows: list[Signal] = []
