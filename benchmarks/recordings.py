@@ -112,7 +112,9 @@ def page(measured: Measured) -> str:
     return "\n".join([
         "# Figures on real recordings", "",
         f"Released weights by `emind classify` on {scores[0].summary['recordings']} recordings made by others; of the "
-        f"runs of the command {failed} failed. None was trained on. Written by `{COMMAND}`.", "",
+        f"runs of the command {failed} failed. None was trained on, but which weights were released and that windows "
+        "support each other by default was decided with these figures in view: read them as validation, not as a test. "
+        f"Written by `{COMMAND}`.", "",
         "The figure of a recording is the share of its windows whose modulation family is right, among those windows "
         "that hold a signal; which ones do is judged by the measuring script from the power alone. A recording counts "
         "as one, long or short.", "",

@@ -34,6 +34,12 @@ def test_every_printed_figure_reaches_the_page():
         assert row in text
 
 
+def test_the_page_says_that_its_recordings_are_validation():
+    text = (ROOT / "docs" / "real-recordings.md").read_text()
+    for page in (text, recordings.page(measured())):
+        assert "decided with these figures in view: read them as validation, not as a test. Written by `make" in page
+
+
 def test_the_page_says_whether_what_is_asked_is_met():
     text = recordings.page(measured())
     assert "with neighbours: asked are a mean of 0.90 and no family under 0.80; it has 0.957 and 0.950" in text
