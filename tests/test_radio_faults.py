@@ -77,13 +77,17 @@ def test_a_wrong_address_is_named(tmp_path):
 
 
 @driver
-def test_a_busy_device_is_left_to_the_program_that_has_it(tmp_path):
+@pytest.mark.parametrize("kind", ["type=usrp2,", ""], ids=["named", "searched for"])
+def test_a_busy_device_is_left_to_the_program_that_has_it(tmp_path, kind):
+    """Without its type the driver searches for the device, which takes the other program's mark away for a while."""
     with Emulator() as device, Receiver(device.arguments) as radio:
         held = radio.until(1000)
-        done = run_once("record", tmp_path / "take", "--usrp", device.arguments, "--freq", 1e9, "--rate", 1e6)
+        for command in ((("record", tmp_path / "take"), ("live",), ("scan", "434e6")) if not kind else
+                        (("record", tmp_path / "take"),)):
+            done = run_once(*command, "--args", f"{kind}addr={device.address}", "--rate", 1e6)
+            assert_one_line(done, "in use by another program", "end that one")
         assert radio.until(held + 500_000) >= held + 500_000  # the other program's stream has gone on
         assert device.status()["chains"][0]["starts"] == 1
-    assert_one_line(done, "in use by another program", "end that one")
     assert not list(tmp_path.iterdir())
 
 

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 
 # Letters that UHD prints while it streams, in front of whatever is printed next.
 _MARKS = re.compile(r"^([ODUSL]+)(?=$|\[|usrp_source|gr::)")
-_NOISE = re.compile(r"overflows? occurred|^\[INFO\]|^$")
+_NOISE = re.compile(r"overflows? occurred|^\[INFO\]|^\[ERROR\].* resolve: Host not found|^$")
 _REASONS = {
     "O": ("the device's buffer ran over: this computer, or the network, takes the samples too slowly",
           "lower --rate, end other programs, or connect the device directly"),

@@ -152,8 +152,8 @@ class UhdSource:
         self.channels = range(len(settings["channels"]))
         stream = uhd.stream_args(cpu_format="fc32", otw_format="sc16", channels=settings["channels"])
         address = settings["args"]
-        at = self._network_address(address)
-        if at and usrp_lock.taken(at):
+        at, searched = self._network_address(address)
+        if at and usrp_lock.taken(at, searched=searched):
             raise DeviceTaken(f"the USRP at {at} is in use by another program: end that one, or name another device "
                               "with --args")
         try:
@@ -166,19 +166,20 @@ class UhdSource:
         self.remarks: list[str] = []
         self._set_up(settings)
 
-    def _network_address(self, address: str) -> str | None:
-        """Where a device of the N2x0 series stands that these arguments mean; None for any other."""
+    def _network_address(self, address: str) -> tuple[str | None, bool]:
+        """Where a device of the N2x0 series stands that these arguments mean, None for any other; and whether the
+        driver was asked."""
         given = dict(part.split("=", 1) for part in address.split(",") if "=" in part)
         if given.get("type") == "usrp2" and "addr" in given:
-            return given["addr"]
+            return given["addr"], False
         if given.get("type", "usrp2") != "usrp2":
-            return None
+            return None, False
         try:
             found = [one.to_string() for one in self._uhd.find(self._uhd.device_addr(address))]
         except RuntimeError:
-            return None
+            return None, True
         return usrp_lock.address_of([dict(part.split("=", 1) for part in one.split(",") if "=" in part)
-                                     for one in found])
+                                     for one in found]), True
 
     def _set_up(self, settings: dict) -> None:
         block = self.block

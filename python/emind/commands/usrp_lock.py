@@ -1,7 +1,9 @@
 """Whether another program has an N2x0 open. UHD 4.3 marks such a device as taken, and never looks at the mark.
 
 While it holds the device it writes the device's time to firmware register 0 every 1.5 s, and zero when it lets go; a
-program that was killed leaves its last mark there. So a mark counts once it is seen to be renewed.
+program that was killed leaves its last mark there. So a mark counts once it is seen to be renewed. The driver's search
+for devices (`uhd.find`) writes zero as well, whoever has the device: behind it zero says nothing until a mark would have
+come again.
 """
 
 from __future__ import annotations
@@ -16,23 +18,30 @@ PROTOCOL = 12
 FIRMWARE_PEEK = 5
 MARK = 0  # firmware register
 RENEWED_WITHIN_S = 3.2  # twice UHD's interval
+AGAIN_WITHIN_S = 2.0  # more than one of them
 ASK_EVERY_S = 0.2
 
 
-def taken(address: str, within: float = RENEWED_WITHIN_S) -> bool:
-    """Whether a program renews its mark on the device at ``address``. False too where nothing answers."""
+def taken(address: str, within: float = RENEWED_WITHIN_S, searched: bool = False) -> bool:
+    """Whether a program renews its mark on the device at ``address``. False too where nothing answers.
+
+    ``searched``: the driver has just searched for the device.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         try:
             link.connect((address, CONTROL_PORT))
-            first = _mark(link, 1)
-            end = time.monotonic() + within
-            number = 2
-            while first and time.monotonic() < end:
-                time.sleep(ASK_EVERY_S)
-                now = _mark(link, number)
-                if now is not None and now != first:
+            first, number, end = None, 1, time.monotonic() + within
+            while time.monotonic() < end:
+                now = _mark(link, number)  # waits; a device that streams to a busy computer may be slow to answer
+                if first is None:
+                    if now is not None:
+                        first, end = now, time.monotonic() + (within if now else AGAIN_WITHIN_S)
+                    if now == 0 and not searched:
+                        break
+                elif now is not None and now != first:
                     return now != 0
                 number += 1
+                time.sleep(ASK_EVERY_S)
         except OSError:
             pass
     return False
