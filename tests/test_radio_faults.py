@@ -213,14 +213,37 @@ def test_a_disk_that_fills_up_while_recording_is_one_line_and_what_was_written_i
     try:
         samples = tone_bursts(1_500_000)
         done = run_once("record", folder / "take", "--from", raw(samples), "--rate", 1e6, "--no-measure",
-                        "--rotate-mb", 2)
+                        "--rotate-mb", 2, "--json")
         kept = samples_in(folder)
+        rows = sum(len(Reader(file)) for file in folder.glob("*.parquet"))
         got = np.concatenate([row.iq for file in sorted(folder.glob("*.parquet")) for row in Reader(file)])
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
     assert_one_line(done, "take", "No space left on device")
+    assert len(done.stderr.splitlines()) == 1  # GNU Radio's log does not say it a second time
+    counts = json.loads(done.stdout)
+    assert (counts["rows"], counts["samples_written"]) == (rows, kept)
     assert 500_000 < kept < len(samples)
     np.testing.assert_array_equal(got, samples[:kept])
+
+
+@driver
+def test_a_recording_of_a_radio_ends_when_the_disk_is_full(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        with Emulator() as device:
+            done = run_once("record", folder / "take", "--usrp", device.arguments, "--freq", 1e9, "--rate", 1e6,
+                            "--json")
+        kept = samples_in(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+    assert_one_line(done, "take", "No space left on device")
+    counts = json.loads(done.stdout)
+    assert counts["samples_written"] == kept > 100_000
+    assert counts["samples_seen"] == kept + counts["samples_dropped"]
 
 
 # A session of its own whose terminal is standard input, as a terminal window gives it.

@@ -107,6 +107,8 @@ class recorder(Guarded, gr.sync_block):
     EMindError or UsageError: parameters that cannot work, a folder that cannot be written
     """
 
+    tells_end = True  # in the log, where a recording ends early; False for programs that tell it themselves
+
     def __init__(
         self,
         path: str = "recording",
@@ -416,6 +418,8 @@ class recorder(Guarded, gr.sync_block):
     def _look_after(self, thread: RecorderThread) -> None:
         if thread.error is not None and self._error is None:
             self._error = thread.error
+            if not self.tells_end:
+                return
             self.logger.error(f"{thread.error}; the flowgraph runs on, samples are counted as dropped")
 
     def _publish_statistics_if_due(self) -> None:

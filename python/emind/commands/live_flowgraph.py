@@ -50,6 +50,7 @@ class live_flowgraph(recording_flowgraph):
                 kept = recorder(path, file_format=settings["record_files"], sample_rate=rate, center_freq=center or 0.0,
                                 length=engine.spec.length, labels=settings["labels"], from_tags=False,
                                 policy="realtime", scale=UHD_SCALE)
+                kept.tells_end = False  # an event does
                 self.connect(output, kept)
                 self.recorders.append(kept)
             letters = mailbox(answering.decimation, number if len(outputs) > 1 else None)

@@ -31,7 +31,8 @@ from .record_control import Control
 if TYPE_CHECKING:
     from ..receiver import receiver
 
-RADIO_ONLY = ("args", "soapy", "freq", "channels", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source", "time_source")
+RADIO_ONLY = ("args", "soapy", "freq", "channels", "gain", "antenna", "subdev", "rf_bandwidth", "clock_source",
+              "time_source")
 UHD_SCALE = 1 / 32767  # value of one step of UHD's sc16 as complex float
 
 
@@ -167,12 +168,14 @@ def _recorder(options: argparse.Namespace, labels: dict, rate: float, center: fl
     """``which``: behind the beginning of the names."""
     from ..recorder import recorder
 
-    return recorder(options.out + which, file_format=options.files, sample_rate=rate, center_freq=center,
+    made = recorder(options.out + which, file_format=options.files, sample_rate=rate, center_freq=center,
                     length=options.length, labels=labels, from_tags=False, policy=policy, iq_format=options.iq,
                     scale=scale, rotate_mb=options.rotate_mb, rotate_s=options.rotate_s, trigger=options.trigger,
                     pre_trigger=options.pre, post_trigger=options.post, trigger_db=options.trigger_db,
                     trigger_labels=tuple(options.trigger_label), recording=not options.paused,
                     short_rows=options.trigger == "none" and not options.whole_rows, measure=not options.no_measure)
+    made.tells_end = False
+    return made
 
 
 def _chain(options: argparse.Namespace, rate: float, policy: str, engine: object | None = None) -> list:

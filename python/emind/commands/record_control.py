@@ -50,6 +50,8 @@ class Control:
                         self._obey_line(text) if kind == "line" else self._obey_keys(text)
                     if self._look_after():
                         break
+                    if self._flowgraph.recorder.statistics()["error"]:  # nothing more can be recorded
+                        self._flowgraph.stop()
                     tick += 1
                     if self._terminal and tick % TELL_EVERY == 0:
                         self._tell()

@@ -62,7 +62,7 @@ class RecordingFiles:
         check_target(self.base)
         self.files: list[Path] = []  # finished
         self.written = 0  # samples that are in a file, readable whatever happens
-        self.rows = 0
+        self.rows = self._rows_before = 0  # the latter: ahead of the open file
         self._rotate_bytes, self._rotate_s, self._now = rotate_bytes, rotate_s, now
         self._formats = {PARQUET, SIGMF} if file_format == BOTH else {file_format}
         self._common = {"iq_format": iq_format, "scale": scale}
@@ -178,6 +178,8 @@ class RecordingFiles:
             sigmf.cut()
         held = parquet.samples if parquet else sigmf.count if sigmf else 0
         self.written += held - self._flushed
+        if parquet:
+            self.rows = self._rows_before + parquet.count
         self._samples = self._flushed = 0
         faults = []
         for writer in filter(None, (parquet, sigmf)):
@@ -227,6 +229,7 @@ class RecordingFiles:
             self._sigmf_writer = SigmfWriter
 
     def _open(self) -> None:
+        self._rows_before = self.rows
         self._opened = self._now()
         begun = self._stretch.time
         if begun is None or (self._since and not self._stretch.rate):
