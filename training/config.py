@@ -5,25 +5,48 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-from emind.contract.errors import UsageError
+from emind.contract.errors import EMindError, UsageError
 
 from .synthesis.air import AirConfig
+
+if TYPE_CHECKING:
+    from emind.models.emind import EncoderConfig
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Size of the family and its tokenizer."""
+    """Size of the family and its tokenizer. ``stem``: what is made of each sample first, `emind.models.stems`."""
 
     size: str = "nano"
     patch: int = 16
     channels: str = "iq_envelope_phase"
     spectral: bool = True
+    stem: str = "linear"
+
+    def to_dict(self) -> dict:
+        """Without the stem where it is none, as in files and checkpoints from before there were others."""
+        values = asdict(self)
+        if self.stem == ModelConfig.stem:
+            del values["stem"]
+        return values
+
+    def encoder(self) -> EncoderConfig:
+        """EMindError for a size or stem that is not known."""
+        from emind.models.emind import SIZES
+
+        if self.size not in SIZES:
+            raise EMindError(f"unknown size {self.size!r}; known: {', '.join(SIZES)}")
+        try:
+            return SIZES[self.size](patch=self.patch, channels=self.channels, spectral=self.spectral, stem=self.stem)
+        except ValueError as fault:
+            raise EMindError(f"[model]: {fault}") from None
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,7 @@ class FinetuneConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        return asdict(self) | {"model": self.model.to_dict()}
 
 
 def read_config(path: str | Path) -> FinetuneConfig:

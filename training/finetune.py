@@ -23,7 +23,7 @@ from emind.contract.window import HeadSpec
 from emind.dsp.normalise import max_abs
 from emind.models import losses
 from emind.models.checkpoint import load_encoder
-from emind.models.emind import SIZES, Encoder
+from emind.models.emind import Encoder
 from emind.models.heads import MultiHead
 
 from .config import FinetuneConfig
@@ -39,11 +39,7 @@ FAMILY_OF_LABEL = torch.tensor([FAMILIES.index(MODULATION_FAMILY[name]) for name
 
 
 def build_model(config: FinetuneConfig) -> MultiHead:
-    m = config.model
-    if m.size not in SIZES:
-        raise EMindError(f"unknown size {m.size!r}; known: {', '.join(SIZES)}")
-    encoder = SIZES[m.size](patch=m.patch, channels=m.channels, spectral=m.spectral)
-    return MultiHead(encoder, {HEAD: HeadSpec(HEAD, "classification", MODULATIONS)})
+    return MultiHead(config.model.encoder(), {HEAD: HeadSpec(HEAD, "classification", MODULATIONS)})
 
 
 def start_from(path: Path, encoder: Encoder) -> dict:

@@ -145,6 +145,8 @@ class TaskFinetuneConfig:
     def to_dict(self) -> dict:
         tables = asdict(self)
         tables[TABLE] = tables.pop("tasks")
+        if self.model is not None:
+            tables["model"] = self.model.to_dict()
         if not self.kinds.share:
             del tables["kinds"]
         return tables

@@ -16,7 +16,6 @@ from emind.contract.errors import EMindError, UsageError
 from emind.contract.window import HeadSpec, WindowSpec
 from emind.models import lora
 from emind.models.checkpoint import AUTOENCODER, load_encoder, load_weights, read_header
-from emind.models.emind import SIZES, EncoderConfig
 from emind.models.heads import MultiHead, ReconstructionHead
 from torch import Tensor, nn
 
@@ -87,11 +86,11 @@ def prepared(
     check_track(track, init, freeze)
     frozen = freeze or track == PROBE
     if init is None:
-        out = Prepared(MultiHead(_encoder_config(model or ModelConfig()), specs), tuple(specs), False)
+        out = Prepared(MultiHead((model or ModelConfig()).encoder(), specs), tuple(specs), False)
         return _with_gradients(out)
     header = read_header(init)
     found, window, _ = load_encoder(init)
-    whole = MultiHead(found.config if model is None else _encoder_config(model), {})
+    whole = MultiHead(found.config if model is None else model.encoder(), {})
     source = start_from(init, whole.encoder)
     theirs = load_weights(init)[0] if AUTOENCODER not in header else None
     if frozen:
@@ -141,9 +140,3 @@ def _with_gradients(own: Prepared) -> Prepared:
     for name in own.kept:
         own.model.heads[name].requires_grad_(False)
     return own
-
-
-def _encoder_config(m: ModelConfig) -> EncoderConfig:
-    if m.size not in SIZES:
-        raise EMindError(f"unknown size {m.size!r}; known: {', '.join(SIZES)}")
-    return SIZES[m.size](patch=m.patch, channels=m.channels, spectral=m.spectral)
