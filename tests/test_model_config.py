@@ -14,6 +14,7 @@ from task_runs import config, micro, runs, trained  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("micro")
 
+
 def test_a_run_with_a_stem_gives_a_weights_file_that_the_engine_answers_with(runs, tmp_path):  # noqa: F811
     own = replace(config("modulation"), model=ModelConfig("micro", patch=8, stem="waves_conv"))
     made = trained(runs, "stem", own)
