@@ -374,16 +374,22 @@ os._exit(0)
 """
 
 
-def test_closing_the_window_of_a_flowgraph_that_records_leaves_whole_files(tmp_path, released_weights):
-    for module in ("gnuradio", "PyQt5"):
-        pytest.importorskip(module)
+def compiled_record(folder: Path) -> dict[str, str]:
+    """The example as a program in ``folder``; the environment to run it in."""
     blocks = Path(sys.prefix) / "share" / "gnuradio" / "grc" / "blocks"
     environment = {**ENVIRONMENT, "GRC_BLOCKS_PATH": str(blocks), "QT_QPA_PLATFORM": "offscreen",
-                   "XDG_CONFIG_HOME": str(tmp_path)}
-    compiled = subprocess.run([sys.executable, shutil.which("grcc"), "-o", str(tmp_path),
+                   "XDG_CONFIG_HOME": str(folder)}
+    compiled = subprocess.run([sys.executable, shutil.which("grcc"), "-o", str(folder),
                                str(ROOT / "examples" / "record.grc")], capture_output=True, text=True, timeout=120,
                               env=environment)
     assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    return environment
+
+
+def test_closing_the_window_of_a_flowgraph_that_records_leaves_whole_files(tmp_path, released_weights):
+    for module in ("gnuradio", "PyQt5"):
+        pytest.importorskip(module)
+    environment = compiled_record(tmp_path)
     folder = tmp_path / "out"
     folder.mkdir()
     done = subprocess.run([sys.executable, "-c", CLOSE, str(tmp_path), "record", str(folder / "take")],
@@ -392,3 +398,38 @@ def test_closing_the_window_of_a_flowgraph_that_records_leaves_whole_files(tmp_p
     counts = json.loads(done.stdout.splitlines()[-1])
     assert counts["samples_written"] >= 50_000 and counts["samples_queued"] == 0 and not counts["error"]
     assert samples_in(folder) == counts["samples_written"]
+
+
+# Runs until it is ended from outside.
+ENDLESS = CLOSE.replace('window.close()', 'application.exec_()')
+
+
+def test_a_screen_that_dies_under_a_flowgraph_leaves_files_that_can_be_finished(emind, tmp_path, released_weights):
+    for module in ("gnuradio", "PyQt5"):
+        pytest.importorskip(module)
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb")
+    reading, writing = os.pipe()
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-nolisten", "tcp"], pass_fds=[writing],
+                              stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        display = f":{told.readline().strip()}"
+    folder = tmp_path / "out"
+    folder.mkdir()
+    environment = compiled_record(tmp_path) | {"QT_QPA_PLATFORM": "xcb", "DISPLAY": display}
+    try:
+        process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path), "record", str(folder / "take")],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+        end = time.monotonic() + START_S
+        while not any(part.stat().st_size > 2_000_000 for part in folder.glob("take-*.parquet.part")):
+            assert process.poll() is None and time.monotonic() < end
+            os.sched_yield()
+    finally:
+        screen.terminate()
+        screen.wait()
+    assert process.wait(60) != 0 and "X11" in process.stderr.read()
+    process.stderr.close()
+    left = sorted(folder.glob("*.part"))
+    assert left and emind("record", "--recover", *left).status == 0
+    assert samples_in(folder) > 2_000_000 // 8 * 0.8

@@ -152,8 +152,10 @@ def parse_keys(given: list[str]) -> dict[str, dict]:
 
 
 def _recover(parts: list[Path]) -> int:
+    """A SigMF recording is two files, of which either stands for both."""
     status = 0
-    for part in parts:
+    meta, data = (f".sigmf-{kind}.part" for kind in ("meta", "data"))
+    for part in dict.fromkeys(part.with_name(part.name.replace(meta, data)) for part in parts):
         try:
             found = recover_file(part)
             print(found if found else f"{part} held nothing and is removed")
