@@ -95,6 +95,19 @@ def test_a_page_that_a_comparison_cannot_write_is_told_before_training(tmp_path,
     assert status == 1 and words in line
 
 
+@pytest.mark.parametrize("arguments, words", [
+    (("fewshot", "emind-nano-pretrained", "--out", "FILE/x"), "nothing can be written into"),
+    (("enrolment", "emind-nano", "--out", "FILE/x"), "nothing can be written into"),
+    (("enrolment", "emind-nano", "--write", "FILE"), "lacks the marks"),
+])  # fmt: skip
+def test_long_measurements_look_at_what_they_write_first(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.setattr("emind.runtime.weights.resolve", never)
+    file = tmp_path / "file"
+    file.write_text("a page")
+    status, line = told(capsys, *(str(one).replace("FILE", str(file)) for one in arguments))
+    assert status == 1 and words in line and file.read_text() == "a page"
+
+
 @pytest.mark.parametrize("fault, words", [
     (OSError(28, "No space left on device", "x.safetensors"), "x.safetensors: No space left on device"),
     (BrokenPipeError(32, "Broken pipe"), "Broken pipe"),

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from emind.contract.errors import UsageError
 
+from . import enrolment_table
+from .outputs import writable
+
 OLD_SEED = 0x01D  # of the windows of known classes whose answers are compared
 OLD_WINDOWS = 4096
 SEED = 0xE1
@@ -36,13 +39,17 @@ def run(args: argparse.Namespace) -> int:
     for name in ("ways", "shots", "queries", "episodes", "windows"):
         if getattr(args, name) < (2 if name in ("ways", "shots") else 1):
             raise UsageError(f"--{name} {getattr(args, name)} is too few")
+    if args.out:
+        writable(args.out)
+    if args.write:  # as it is: a page that cannot take the table is told now, not after an hour
+        enrolment_table.write(args.write, [])
     import numpy as np
     import torch
     from emind.models.checkpoint import load_weights
     from emind.runtime.enrolling import features_of, features_of_views
     from emind.runtime.weights import resolve
 
-    from . import enrolment, enrolment_table
+    from . import enrolment
     from .cli import code_version
     from .reference import air_windows
 

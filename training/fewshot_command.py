@@ -9,6 +9,8 @@ from pathlib import Path
 
 from emind.contract.errors import EMindError, UsageError
 
+from .outputs import writable
+
 SUFFIX = ".parquet"
 
 
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least 1")
     if min(args.shots) < 1:
         raise UsageError(f"--shots {min(args.shots)} must be at least 1")
+    writable(args.out)
     import torch
     from emind.models.checkpoint import AUTOENCODER, load_encoder, with_figures
     from emind.runtime.engine import has_bfloat16
