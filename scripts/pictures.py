@@ -93,8 +93,10 @@ def closed_loop() -> None:
 
 
 def terminal(name: str, shown: str, command: list[str], has_one: bool = False, folder: Path = WORK) -> None:
-    if status := terminal_picture(shown, command, IMAGES / f"{name}.png", folder, has_one):
-        sys.exit(f"make screenshots: {shown} ended with status {status}: see docs/images/{name}.png")
+    made = WORK / f"{name}.png"
+    if status := terminal_picture(shown, command, made, folder, has_one):
+        sys.exit(f"make screenshots: {shown} ended with status {status}: see {made}")
+    shutil.copy(made, IMAGES)
 
 
 def denoise() -> None:
