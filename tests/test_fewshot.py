@@ -151,6 +151,18 @@ def test_a_gain_a_loss_and_neither_are_called_so(pretrained, random, said, point
     assert f"{100 * np.mean(pretrained):.1f} ± {100 * np.std(pretrained, ddof=1):.1f}" in rows[0]
 
 
+def test_a_random_arm_that_was_not_trained_to_its_end_is_told():
+    def text(*shares):
+        one = made_up([0.5], [0.4])
+        one["few"] = [{"k": k, "linear": one["probe"], "fine_tuned": made_up([0.5], [share])["probe"]}
+                      for k, share in zip((10, 50, 100), shares)]
+        return "\n".join(cards.fewshot_lines(figures(one)))
+
+    assert "get worse with more windows (32.0 % with 10, 39.0 % with 50, 31.0 % with 100)" in text(0.32, 0.39, 0.31)
+    assert f"{QUICK.steps} steps have not trained them to their end" in text(0.32, 0.39, 0.31)
+    assert "get worse" not in text(0.30, 0.37, 0.38)
+
+
 def test_the_error_of_a_gain_holds_that_of_the_test_windows():
     difference, error = cards.gain([0.5], [0.5], 100)
     assert difference == 0 and error == pytest.approx(np.sqrt(2 * 0.25 / 100))

@@ -73,8 +73,21 @@ def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
                      f"{100 * difference:+.1f} ± {100 * error:.1f}", *clear,
                      f"{np.mean(a['kappa']):.3f}", f"{np.mean(b['kappa']):.3f}", verdict(difference, error)]
             lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += ["", *_untrained(one)]
     return lines
+
+
+def _untrained(one: dict) -> list[str]:
+    """Where more windows made the random arm worse, it was not trained to its end, and the gain is partly that."""
+    shares = {row["k"]: 100 * float(np.mean(row["fine_tuned"]["random"]["accuracy"]))
+              for row in sorted(one["few"], key=lambda row: row["k"])}
+    worse = [k for place, k in enumerate(shares) if place and shares[k] < max(list(shares.values())[:place])]
+    if not worse:
+        return []
+    told = ", ".join(f"{share:.1f} % with {k}" for k, share in shares.items())
+    return [f"Random weights get worse with more windows ({told}): {one['recipe']['steps']:,} steps have not trained them "
+            "to their end. The gains of fine-tuning are those after so many steps and shrink where both arms are trained "
+            "longer; docs/pretraining.md says how far.", ""]
 
 
 def card(name: str, header: dict) -> str:
