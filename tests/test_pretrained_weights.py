@@ -157,7 +157,8 @@ def test_fine_tuning_starts_from_the_encoder_of_the_file_and_says_so(pretrained,
     tuned, record = finetune.train(config(), tmp_path / "run", False, path)
     for name, value in model.encoder.state_dict().items():
         torch.testing.assert_close(tuned.encoder.state_dict()[name], value, atol=1e-6, rtol=0)
-    assert record["init"] == {"name": "p.safetensors", "sha256": file_hash(path), "fresh": []}
+    own = {"name": "p.safetensors", "sha256": file_hash(path)}
+    assert record["init"] == own | {"pretrained": own, "fresh": []}
     scratch, record = finetune.train(config(), tmp_path / "scratch", False)
     weight = scratch.encoder.state_dict()["patch_layer.weight"]
     assert (weight - model.encoder.state_dict()["patch_layer.weight"]).abs().max() > 1e-3 and "init" not in record
