@@ -136,6 +136,13 @@ def test_a_set_without_the_class_that_others_are_told_from_is_refused(runs, tmp_
     assert f"no train example is {normal!r}" in str(fault.value) and ", ".join(classes) in str(fault.value)
 
 
+def test_a_set_of_one_class_is_refused(runs, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(task_run, "train", never)
+    files = signals(tmp_path / "set", ("only",))
+    with pytest.raises(EMindError, match="all train examples are 'only' by infer_class"):
+        trained(runs, "never", config("interference", task={"interference": {"set": "Mine"}}), data=(files,))
+
+
 def test_a_fitted_anomaly_head_needs_two_normal_windows(runs, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(task_run, "train", never)
     files = signals(tmp_path / "set", ("normal", "strange"), each=1)
@@ -175,6 +182,7 @@ def test_every_loss_that_a_task_may_name_is_computed(runs):  # noqa: F811
 def test_a_fitted_anomaly_head_is_measured_anew_on_a_set_of_the_users(runs, tmp_path):  # noqa: F811
     files = signals(tmp_path / "set", ("normal", "strange", "stranger"))
     made = trained(runs, "mine", config("anomaly", task={"anomaly": {"set": "Mine"}}), data=(files,))
+    assert made.training["init"] is None
     path = tmp_path / "mine.safetensors"
     training = made.training | {"command": "", "code": "test", "machine": {"processor": "test", "torch": "test"}}
     save_weights(path, made.own.model, made.window, made.calibration, training, made.figures)
@@ -183,3 +191,6 @@ def test_a_fitted_anomaly_head_is_measured_anew_on_a_set_of_the_users(runs, tmp_
     found = json.loads((tmp_path / "mine.json").read_text())["heads"]["anomaly"]
     assert found["measured"] and found["differs"] == []
     assert set(found["figures"]["by_class"]) == {"strange", "stranger"}
+    again = trained(runs, "again", config("anomaly", model=None, task={"anomaly": {"set": "Mine"}}), data=(files,),
+                    init=path)
+    assert again.training["init"]["name"] == "mine.safetensors"  # fitted, not trained, and yet from that file

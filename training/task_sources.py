@@ -17,7 +17,7 @@ from .synthesis.air import Batch
 from .task_config import TaskFinetuneConfig, TaskTable
 from .task_data import ANY_RATE_HZ, EVALUATION_BATCH, Examples, TaskBatch
 from .task_files import PARTS, SetFiles, chosen_set, drawn_set, manifest
-from .tasks import AIR, ANOMALY, NORMAL, Task
+from .tasks import AIR, ANOMALY, CLASSIFICATION, NORMAL, REGRESSION, Task
 
 TRAIN, VALIDATION, TEST = PARTS
 AIR_WINDOWS = 4096  # of the test part, where the configuration sets no number
@@ -59,7 +59,7 @@ class FileSource:
         seed = config.run.seed
         train = train.few(per_class, seed) if per_class else train.at_most(data.train_examples, seed)
         validation = validation.at_most(data.validation_examples, 0)
-        _check_normal(task, label, train, validation, table)
+        _check_classes(task, label, train, validation, table)
         return cls(task, name, own, train, validation, label, table, data.test_examples, drawn)
 
     @property
@@ -155,8 +155,12 @@ class AirSource:
 Source = FileSource | AirSource
 
 
-def _check_normal(task: Task, label: str, train: Examples, validation: Examples, table: TaskTable) -> None:
-    """EMindError where the class is missing that the others are told from, or too rare to fit an anomaly head to."""
+def _check_classes(task: Task, label: str, train: Examples, validation: Examples, table: TaskTable) -> None:
+    """EMindError where there is one class only, or the one is missing that the others are told from, or too rare to fit
+    an anomaly head to."""
+    if task.kind in (CLASSIFICATION, REGRESSION) and len(train.classes) < 2:
+        raise EMindError(f"task {task.name}: all {TRAIN} examples are {train.classes[0]!r} by {label}; a head that tells "
+                         "classes apart needs two at least")
     if not task.normal:
         return
     fitted = task.kind == ANOMALY and table.detector == NORMAL

@@ -60,7 +60,7 @@ def train(own: Prepared, sources: Sequence[Source], config: TaskFinetuneConfig, 
     folder.mkdir(parents=True, exist_ok=True)
     learners = [source for source in sources if own.model.specs[source.task.name].kind != ANOMALY]
     if not learners:
-        return {"seconds": 0.0, "steps": 0, "examples": {}, "history": []}
+        return {"seconds": 0.0, "steps": 0, "examples": {}, "history": [], "init": own.init, "frozen": own.frozen}
     with reproducible(config.run.seed, config.run.threads, torch.device("cpu")), asked_to_stop() as asked:
         return _Run(own, learners, config, folder, track).loop(resume, asked)
 
