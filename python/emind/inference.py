@@ -25,6 +25,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError, require
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
+from .engine_reports import EngineFaults, StatisticsPort
 from .guarded import Guarded
 from .reports import Reports
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
@@ -37,11 +38,7 @@ from .weights_port import WeightsPort
 
 _WINDOW = pmt.intern(tags.WINDOW)
 _RECONSTRUCTION = pmt.intern(tags.RECONSTRUCTION)
-_STATISTICS = pmt.intern(tags.PORT_STATISTICS)
-_NO_DATA = pmt.init_u8vector(0, [])
 
-_STATISTICS_EVERY_S = 1.0
-_ERRORS_EVERY_S = 10.0  # a fault that lasts is said once in this time
 _RECEIVER_GLANCE_S = 0.002  # how often a receiver that is behind is looked at
 _DEADLINE_S = 0.08  # the stream waits at most 100 ms, the scheduler's part included
 
@@ -178,8 +175,9 @@ class inference(Guarded, gr.basic_block):
         self._detections = DetectionsPort(self, detections_limit, waits=policy == LOSSLESS)
         rate = sample_rate if sample_rate > 0 else math.nan
         self._reports = Reports(self, self._detections, length, len(outputs), rate)
+        self._statistics_port = StatisticsPort(self, self.statistics)
+        self._faults = EngineFaults(self)
         self._prepare()
-        self.message_port_register_out(_STATISTICS)
         self.set_msg_handler(pmt.intern(tags.PORT_DETECTIONS_ACK), self._on_acknowledge)
         self.set_tag_propagation_policy(gr.TPP_ALL_TO_ALL)
         level = self.log_level()
@@ -235,7 +233,7 @@ class inference(Guarded, gr.basic_block):
 
         A lossless block ends the flowgraph then; any other lets windows pass without answers and tries again.
         """
-        return self._error or self.fault
+        return self._faults.newest or self.fault
 
     def close(self) -> None:
         """Give back the engine that the block has loaded, with its processes and memory, now; its flowgraph has ended.
@@ -297,7 +295,7 @@ class inference(Guarded, gr.basic_block):
         if self._policy != LOSSLESS:
             take_back()
         self._dispatcher.abandon()
-        self._publish_statistics()
+        self._statistics_port.publish()
         with self._engine_lock:
             self._errors_before = self._worker.errors
             self._worker = None
@@ -330,10 +328,8 @@ class inference(Guarded, gr.basic_block):
         self._statistics = Statistics()
         self._reports.restart(self._statistics)
         self._streams.restart()
-        self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
-        self._drained_due = 0.0
-        self._error: BaseException | None = None
-        self._errors_told, self._errors_due = 0, 0.0
+        self._statistics_port.restart()
+        self._faults.restart()
         self._detections.restart()
         self._errors_before = 0  # those of a worker that has ended
         self._rate_outside = False
@@ -352,13 +348,13 @@ class inference(Guarded, gr.basic_block):
         except ValueError as fault:
             raise EMindError(str(fault)) from None
         self._admit(windows, first)
-        if self._failed():
+        if self._faults.end(self._worker):
             return -1
         released = self._release(windows, out)
         if released is None:
             # The scheduler would call again at once: the windows that wait stay in its buffer.
             self._dispatcher.wait()
-            if self._failed():
+            if self._faults.end(self._worker):
                 return -1
             self._admit(windows, first)
             released = self._release(windows, out)
@@ -369,7 +365,7 @@ class inference(Guarded, gr.basic_block):
             self._make_streams([port[:count] for port in output_items[1:]], windows[:count], released)
             self._reports.of(released, first)
             self.consume(0, count)
-        self._publish_statistics_if_due(drained=count == len(windows))
+        self._statistics_port.publish_if_due(drained=count == len(windows))
         return count
 
     def _scan(self, end: int) -> None:
@@ -431,41 +427,11 @@ class inference(Guarded, gr.basic_block):
             return None
         return self._dispatcher.release(most, len(windows) - held)
 
-    def _failed(self) -> bool:
-        """Look after an error of the engine. True when the flowgraph has to end because of it."""
-        worker = self._worker
-        if worker.errors > self._errors_told:
-            self._error = error = worker.last_error
-            now = time.monotonic()
-            if worker.error is not None or now >= self._errors_due:
-                times = worker.errors - self._errors_told
-                failed = f"the engine {worker.engine.name} failed" + (f" {times} times" if times > 1 else "")
-                then = "the flowgraph ends" if worker.error is not None else "windows pass unanswered until it works"
-                self.logger.error(f"{failed}, {then}: {type(error).__name__}: {error}")
-                self._errors_told, self._errors_due = worker.errors, now + _ERRORS_EVERY_S
-        return worker.error is not None
-
     def _make_streams(self, ports: list[np.ndarray], windows: np.ndarray, released: Released) -> None:
         written = self.nitems_written(0)
         for index, state in self._streams.fill(ports, windows, released):
             for port in range(1, 1 + len(ports)):
                 self.add_item_tag(port, written + index, _RECONSTRUCTION, pmt.intern(state))
-
-    def _publish_statistics_if_due(self, drained: bool) -> None:
-        """Once a second, and when all that is there has left: who waits for the last windows of a file hears of them.
-
-        What stop() publishes comes too late for blocks that end with this one's last window.
-        """
-        now = time.monotonic()
-        if drained and now >= self._drained_due:
-            self._drained_due = now + _STATISTICS_EVERY_S
-        elif now < self._statistics_due:
-            return
-        self._publish_statistics()
-
-    def _publish_statistics(self) -> None:
-        self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
-        self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
 
 
 def _same(one: float, other: float) -> bool:
