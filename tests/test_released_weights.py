@@ -13,10 +13,13 @@ from emind_training.task_config import read_task_config
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "python" / "emind" / "weights"
-LIMIT_BYTES = {"emind-nano": 12_000_000, "emind-separation": 12_000_000}
-CONFIGS = {"emind-nano": "release-nano.toml", "emind-separation": "task-separation.toml"}
+LIMIT_BYTES = {"emind-nano": 12_000_000, "emind-tiny": 25_000_000, "emind-separation": 12_000_000}
+CONFIGS = {"emind-nano": "release-nano.toml", "emind-tiny": "release-tiny.toml",
+           "emind-separation": "task-separation.toml"}
+SEVEN = {"modulation", "interference", "radar", "sensing", "anomaly", "fingerprint", "denoise"}
 HEADS = {
-    "emind-nano": {"modulation", "interference", "radar", "sensing", "anomaly", "fingerprint", "denoise"},
+    "emind-nano": SEVEN,
+    "emind-tiny": SEVEN,
     "emind-separation": {"separation"},
 }
 
@@ -32,8 +35,9 @@ def test_the_file_has_the_heads_that_are_promised(name):
     assert {each for each, head in heads.items() if head["kind"] != "prototypes"} == HEADS[name]
 
 
-def test_the_vocabulary_is_that_of_the_generators():
-    heads = {head["name"]: head for head in read_header(FOLDER / "emind-nano.safetensors")["heads"]}
+@pytest.mark.parametrize("name", ["emind-nano", "emind-tiny"])
+def test_the_vocabulary_is_that_of_the_generators(name):
+    heads = {head["name"]: head for head in read_header(FOLDER / f"{name}.safetensors")["heads"]}
     assert tuple(heads["modulation"]["labels"]) == MODULATIONS
     assert len(MODULATIONS) >= 20 and {family_of(label) for label in MODULATIONS} == set(FAMILIES)
 
@@ -58,9 +62,10 @@ def test_the_card_says_what_the_header_says_and_nothing_else(name):
     assert (FOLDER / f"{name}.md").read_text() == card(name, read_header(FOLDER / f"{name}.safetensors"), pictures)
 
 
-def test_clear_windows_are_answered_as_often_as_the_card_claims():
+@pytest.mark.parametrize("name", ["emind-nano", "emind-tiny"])
+def test_clear_windows_are_answered_as_often_as_the_card_claims(name):
     """Fresh windows at high SNR: the file, the engine and the figures belong together."""
-    engine = load_engine("emind-nano", heads=["modulation"])
+    engine = load_engine(name, heads=["modulation"])
     rows = [row for row in engine.header["figures"]["modulation"]["by_snr"] if 14 <= row["snr_db"] <= 26]
     counts = [row["windows"] for row in rows]
     claimed = np.average([row["accuracy"] for row in rows], weights=counts)
