@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,8 @@ def draw(path: Path, rows: list[dict], set_name: str) -> None:
     for row in rows:
         snr, accuracy = np.array(row["by_snr"]).T
         axes.plot(snr, accuracy, "o-", markersize=3, label=f"{row['model']} ({100 * row['accuracy']:.2f})")
-    for name, value in published(set_name).items():
-        axes.axhline(value / 100, linestyle=":", linewidth=1, color="grey")
-        axes.annotate(f"{name}, published mean {value:g}", (0.01, value / 100), fontsize=7,
-                      xycoords=("axes fraction", "data"), va="bottom")
+    for (name, value), style in zip(published(set_name).items(), cycle([":", "--", "-.", (0, (1, 4))])):
+        axes.axhline(value / 100, linestyle=style, linewidth=1, color="grey", label=f"{name}, published mean {value:g}")
     axes.set(xlabel="SNR label, dB", ylabel="share right", ylim=(0, 1), title=set_name)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
