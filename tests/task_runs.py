@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from emind.models import emind
 from emind.models.emind import EncoderConfig
+from emind_training import task_train
 from emind_training.task_config import TaskFinetuneConfig, task_config_from_dict
 from emind_training.task_run import Asked, Result, run
 
@@ -47,3 +48,19 @@ def trained(runs: Path, out: str, own: TaskFinetuneConfig, **asked) -> Result:
     """The run, its checkpoint and log in a folder named ``out`` below ``runs``."""
     own = replace(own, run=replace(own.run, name=out))
     return run(Asked(tuple(own.tasks), own, runs, say=lambda line: None, **asked))
+
+
+def cut(monkeypatch, runs: Path, out: str, own: TaskFinetuneConfig, at: int = 3, **asked) -> Path:
+    """A run that is killed before the update of batch ``at``; its checkpoint."""
+    update = task_train._Run._updated
+
+    def killed(self, number, *rest):
+        if number == at:
+            raise KeyboardInterrupt
+        return update(self, number, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task_train._Run, "_updated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(runs, out, own, **asked)
+    return runs / out / task_train.CHECKPOINT

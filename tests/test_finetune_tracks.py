@@ -12,7 +12,7 @@ from emind_training import cli, task_sources, task_train
 from emind_training.pretrain_log import read_log
 from emind_training.task_data import Examples
 from emind_training.task_names import TASK_NAMES
-from task_runs import config, micro, runs, trained  # noqa: F401
+from task_runs import config, cut, micro, runs, trained  # noqa: F401
 
 LEARNED = [name for name in TASK_NAMES if name != "anomaly"]
 FIELDS = {
@@ -94,17 +94,7 @@ def test_radar_errors_are_in_si_units(runs):  # noqa: F811
 
 def cut_and_resumed(monkeypatch, runs, name, own, **asked):  # noqa: F811
     """The result of a run that was killed after its third step and then resumed."""
-    update = task_train._Run._updated
-
-    def killed(self, number, *rest):
-        if number == 4:
-            raise KeyboardInterrupt
-        return update(self, number, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(task_train._Run, "_updated", killed)
-        with pytest.raises(KeyboardInterrupt):
-            trained(runs, name, own, **asked)
+    cut(monkeypatch, runs, name, own, at=4, **asked)
     return trained(runs, name, own, resume=True, **asked)
 
 

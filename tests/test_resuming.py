@@ -11,7 +11,7 @@ from emind_training import finetune, task_train
 from emind_training.run_state import FIXED_RUN
 from safetensors import safe_open
 from safetensors.torch import save_file
-from task_runs import config, micro, runs, trained  # noqa: F401
+from task_runs import config, cut, micro, runs, trained  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("micro")
 OTHER = {"seed": 9, "validate_every": 2}
@@ -29,22 +29,6 @@ def start(runs, tmp_path_factory):  # noqa: F811
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
     save_weights(path, made.own.model, made.window, made.calibration, made.training, made.figures)
     return path
-
-
-def cut(monkeypatch, runs, name, own, **asked):  # noqa: F811
-    """A run that was killed after its third step; its checkpoint."""
-    update = task_train._Run._updated
-
-    def killed(self, number, *rest):
-        if number == 3:
-            raise KeyboardInterrupt
-        return update(self, number, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(task_train._Run, "_updated", killed)
-        with pytest.raises(KeyboardInterrupt):
-            trained(runs, name, own, **asked)
-    return runs / name / task_train.CHECKPOINT
 
 
 def rewritten(checkpoint, change) -> None:
