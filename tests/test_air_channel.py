@@ -48,7 +48,7 @@ def test_a_pair_is_two_emitters_alike_in_power_side_by_side(name):
     rng = np.random.default_rng(3)
     balance, widths = [], []
     for _ in range(40):
-        x, bandwidth = air._pair(rng, name, 1280, 1024)
+        x, bandwidth, _ = air._pair(rng, name, 1280, 1024)
         parts = spectrum(x, 128)
         balance.append(10 * np.log10(parts[:64].sum() / parts[64:].sum()))
         widths.append(bandwidth)

@@ -11,7 +11,7 @@ N = 1280
 def test_the_power_lies_in_the_stated_band(make):
     rng = np.random.default_rng(1)
     for _ in range(25):
-        x, bandwidth = make(rng, N)
+        x, bandwidth, _ = make(rng, N)
         assert len(x) == N and np.isfinite(x).all() and 0 < bandwidth < 1
         power = np.abs(np.fft.fft(x * np.hanning(N))) ** 2
         inside = np.abs(np.fft.fftfreq(N)) < bandwidth / 2 + 8 / N
@@ -39,9 +39,9 @@ def test_wifi_frames_begin_with_training_that_comes_again_after_one_symbol():
     rng = np.random.default_rng(3)
     found = []
     for _ in range(40):
-        x, bandwidth = air_ofdm.wifi(rng, N)
+        x, bandwidth, _ = air_ofdm.wifi(rng, N)
         best = 0.0
-        for lag in {round(used / bandwidth) for _, used in air_ofdm.WIFI}:  # the true transform is among these
+        for lag in {round(used / bandwidth) for _, used, _ in air_ofdm.WIFI}:  # the true transform is among these
             if 2.3 * lag > N:
                 continue
             span = np.ones(int(1.2 * lag))

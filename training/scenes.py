@@ -17,7 +17,7 @@ import numpy as np
 from emind.contract.vocabulary import MODULATIONS, NOISE, UNKNOWN, family_of
 from emind.dsp.neighbours import Known, decided
 
-from .synthesis.air import CLASSES, AirConfig, air_window
+from .synthesis.air import CLASSES, AirConfig, told_rate, window_and_rate
 
 HEAD = "modulation"
 SEED = 4_000_003  # never a training seed
@@ -28,42 +28,44 @@ CHANGES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 @dataclass(frozen=True)
 class Scene:
-    """iq_NL complex64, label_N places in MODULATIONS, rate in Hz or NaN, short_N: a window that an emitter is heard
-    for alone, with others before and after it at once."""
+    """iq_NL complex64, label_N places in MODULATIONS, rate_N in Hz or NaN (an emitter of a standard has its own, as if
+    tuned to), short_N: a window that an emitter is heard for alone, with others before and after it at once."""
 
     iq_NL: np.ndarray
     label_N: np.ndarray
-    rate: float
+    rate_N: np.ndarray
     short_N: np.ndarray
 
 
 def scene(rng: np.random.Generator, windows: int, config: AirConfig = AirConfig()) -> Scene:
     """About ``windows`` windows of one receiver: emitters of random classes, each heard for some windows."""
-    parts: list[tuple[str, np.ndarray]] = []
-    while sum(len(iq) for _, iq in parts) < windows:
+    parts: list[tuple[str, np.ndarray, float]] = []
+    while sum(len(iq) for _, iq, _ in parts) < windows:
         name = CLASSES[int(rng.integers(1, len(CLASSES)))]
-        parts.append((name, _heard(rng, name, int(rng.geometric(1 / MEAN_WINDOWS)), config)))
+        parts.append((name, *_heard(rng, name, int(rng.geometric(1 / MEAN_WINDOWS)), config)))
         if rng.random() < PAUSE_SHARE:
-            parts.append((NOISE, _heard(rng, NOISE, int(rng.integers(1, 4)), config)))
+            parts.append((NOISE, *_heard(rng, NOISE, int(rng.integers(1, 4)), config)))
     alone = [
         0 < place < len(parts) - 1 and len(iq) == 1 and NOISE not in (parts[place - 1][0], name, parts[place + 1][0])
         and name not in (parts[place - 1][0], parts[place + 1][0])
-        for place, (name, iq) in enumerate(parts)
+        for place, (name, iq, _) in enumerate(parts)
     ]
-    counts = [len(iq) for _, iq in parts]
-    rate = float(np.exp(rng.uniform(np.log(config.rate_min_hz), np.log(config.rate_max_hz))))
+    counts = [len(iq) for _, iq, _ in parts]
+    any_rate = float(told_rate(rng, np.float64(np.nan), config))
+    own = np.array([told for _, _, told in parts])
     return Scene(
-        np.concatenate([iq for _, iq in parts]),
-        np.repeat([MODULATIONS.index(name) for name, _ in parts], counts),
-        rate if rng.random() >= config.rate_unknown else np.nan,
+        np.concatenate([iq for _, iq, _ in parts]),
+        np.repeat([MODULATIONS.index(name) for name, _, _ in parts], counts),
+        np.repeat(np.where(np.isnan(any_rate) | np.isnan(own), any_rate, own), counts),
         np.repeat(alone, counts),
     )
 
 
-def _heard(rng: np.random.Generator, name: str, windows: int, config: AirConfig) -> np.ndarray:
-    """One emitter, for so many windows (windows, L): drawn in one piece."""
+def _heard(rng: np.random.Generator, name: str, windows: int, config: AirConfig) -> tuple[np.ndarray, float]:
+    """One emitter, for so many windows (windows, L), drawn in one piece, and its standard's rate or nan."""
     longer = AirConfig(length=windows * config.length, snr_low_db=0.0, snr_high_db=config.snr_high_db)
-    return air_window(rng, name, longer)[0].reshape(windows, config.length)
+    iq, _, rate = window_and_rate(rng, name, longer)
+    return iq.reshape(windows, config.length), rate if config.rate_min_hz <= rate <= config.rate_max_hz else np.nan
 
 
 def families_right(known: Known, label_N: np.ndarray, change: float | None) -> np.ndarray:
@@ -81,7 +83,7 @@ def answers(weights: str, count: int) -> list[tuple[Scene, Known]]:
     rng, out = np.random.default_rng(SEED), []
     for _ in range(count):
         one = scene(rng, 60)
-        rows = engine.infer(one.iq_NL, np.full(len(one.iq_NL), one.rate))[HEAD]
+        rows = engine.infer(one.iq_NL, one.rate_N)[HEAD]
         out.append((one, Known(engine.heads[HEAD].labels, rows)))
     return out
 

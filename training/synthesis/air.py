@@ -51,35 +51,50 @@ def air_batch(seed: int, number: int, size: int, config: AirConfig = AirConfig()
     rng = np.random.default_rng([seed, number])
     label = rng.integers(0, len(CLASSES), size)
     iq = np.empty((size, config.length), np.complex64)
-    snr = np.empty(size)
+    snr, rate = np.empty(size), np.empty(size)
     for row, which in enumerate(label):
-        iq[row], snr[row] = air_window(rng, CLASSES[which], config)
-    rate = np.exp(rng.uniform(np.log(config.rate_min_hz), np.log(config.rate_max_hz), size))
-    rate[rng.random(size) < config.rate_unknown] = np.nan
-    return Batch(iq, label, snr, rate)
+        iq[row], snr[row], rate[row] = window_and_rate(rng, CLASSES[which], config)
+    return Batch(iq, label, snr, told_rate(rng, rate, config))
+
+
+def told_rate(rng: Generator, standard: np.ndarray, config: AirConfig = AirConfig()) -> np.ndarray:
+    """Rates in Hz that receivers tell of their windows: those of standards (nan: no standard) as far as they lie in the
+    range, any other else, nan for the share that is withheld."""
+    rate = np.exp(rng.uniform(np.log(config.rate_min_hz), np.log(config.rate_max_hz), np.shape(standard)))
+    rate = np.where((standard >= config.rate_min_hz) & (standard <= config.rate_max_hz), standard, rate)
+    return np.where(rng.random(np.shape(standard)) < config.rate_unknown, np.nan, rate)
 
 
 def air_window(
     rng: Generator, name: str, config: AirConfig = AirConfig(), snr_db: float | None = None
 ) -> tuple[np.ndarray, float]:
     """One window (length,) complex64 of a class, and its SNR in dB."""
+    return window_and_rate(rng, name, config, snr_db)[:2]
+
+
+def window_and_rate(
+    rng: Generator, name: str, config: AirConfig = AirConfig(), snr_db: float | None = None
+) -> tuple[np.ndarray, float, float]:
+    """The same, and the sample rate in Hz where the signal is of a standard that says how long its symbols last (its
+    receiver's, in the window); nan where any rate will do."""
     n = config.length + 2 * MARGIN
     if snr_db is None:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
     if name == "noise":
         x = _noise(rng, n)
-        return x[MARGIN : MARGIN + config.length].astype(np.complex64), np.nan
+        return x[MARGIN : MARGIN + config.length].astype(np.complex64), np.nan, np.nan
     if rng.random() < TUNED_SHARE:
-        window = _tuned_window(rng, name, n, snr_db)
+        window, rate = _tuned_window(rng, name, n, snr_db)
     else:
         if rng.random() < PAIRED.get(name, 0.0):
-            x, bandwidth = _pair(rng, name, n, config.length)
+            x, bandwidth, rate = _pair(rng, name, n, config.length)
         else:
             signal = SIGNALS[name](rng, n)
+            rate = signal.rate
             bandwidth = max(signal.bandwidth, 4.0 / config.length)
             x = _sent(rng, signal, signal.samples, bandwidth)
         window = converted(rng, _received(rng, x, bandwidth, snr_db)[0])
-    return window[MARGIN : MARGIN + config.length].astype(np.complex64), snr_db
+    return window[MARGIN : MARGIN + config.length].astype(np.complex64), snr_db, rate
 
 
 def _noise(rng: Generator, n: int) -> np.ndarray:
@@ -89,7 +104,7 @@ def _noise(rng: Generator, n: int) -> np.ndarray:
     return tuned(x, rng.uniform(-0.4, 0.4), decimation) if decimation > 1 else x
 
 
-def _tuned_window(rng: Generator, name: str, n: int, snr_db: float) -> np.ndarray:
+def _tuned_window(rng: Generator, name: str, n: int, snr_db: float) -> tuple[np.ndarray, float]:
     """A narrow signal received at several times the window's rate and tuned to as `emind classify` does.
 
     A signal that fills so much of the band that nothing is left to decimate is taken as it is. The SNR holds in the
@@ -104,7 +119,8 @@ def _tuned_window(rng: Generator, name: str, n: int, snr_db: float) -> np.ndarra
     x = _sent(rng, signal, signal.samples[: decimation * n], bandwidth)
     x, offset = _received(rng, x, bandwidth, snr_db - 10 * np.log10(decimation))
     x = converted(rng, x)
-    return tuned(x, middle(x, offset, 0.2 / decimation), decimation) if decimation > 1 else x
+    x = tuned(x, middle(x, offset, 0.2 / decimation), decimation) if decimation > 1 else x
+    return x, signal.rate / decimation
 
 
 def _sent(rng: Generator, signal: Signal, x: np.ndarray, bandwidth: float) -> np.ndarray:
@@ -115,8 +131,8 @@ def _sent(rng: Generator, signal: Signal, x: np.ndarray, bandwidth: float) -> np
     return _propagated(rng, x, bandwidth, signal.multicarrier)
 
 
-def _pair(rng: Generator, name: str, n: int, length: int) -> tuple[np.ndarray, float]:
-    """Two emitters of one class side by side, alike in power: their sum and the bandwidth of both together.
+def _pair(rng: Generator, name: str, n: int, length: int) -> tuple[np.ndarray, float, float]:
+    """Two emitters of one class side by side, alike in power: their sum, the bandwidth of both together, and the rate.
 
     Mostly two of one standard, so the same rate and deviation. Where they hardly fit beside each other they overlap.
     """
@@ -133,7 +149,7 @@ def _pair(rng: Generator, name: str, n: int, length: int) -> tuple[np.ndarray, f
     two = _sent(rng, second, second.samples[n:], width) * 10 ** (rng.uniform(-3, 3) / 20)
     x = ch.shift(one, -apart / 2) + ch.shift(two, apart / 2)
     loud = np.abs(x) > 0.3 * np.abs(x[MARGIN : n - MARGIN]).max()
-    return x / np.sqrt(np.mean(np.abs(x[loud]) ** 2) + 1e-12), min(1.0, width + abs(apart))
+    return x / np.sqrt(np.mean(np.abs(x[loud]) ** 2) + 1e-12), min(1.0, width + abs(apart)), first.rate
 
 
 def _transmitted(rng: Generator, x: np.ndarray, linear_amplifier: bool) -> np.ndarray:

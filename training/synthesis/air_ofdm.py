@@ -12,9 +12,14 @@ from numpy.random import Generator
 
 from . import modulators as mod
 
-WIFI = ((64, 52), (64, 56), (128, 114), (256, 242))  # bins and used carriers of 802.11a/g, n, n at 40 MHz, ax
+# Bins, used carriers, hertz between them: 802.11a/g, n, n at 40 MHz, ax.
+WIFI = ((64, 52, 312.5e3), (64, 56, 312.5e3), (128, 114, 312.5e3), (256, 242, 78.125e3))
 RESOURCE_BLOCKS = (6, 15, 25, 50, 75, 100)  # LTE and its relatives (drone links too), 12 carriers each
-BROADCAST = ((1705, 12, (4, 8, 16, 32)), (6817, 12, (4, 8, 16, 32)), (1536, 0, (4,)))  # DVB-T 2k, 8k, DAB
+CELLULAR_HZ = (15e3, 15e3, 15e3, 30e3)  # between carriers; the last of LTE's successor
+# Used carriers, step of the pilots, prefixes, hertz between carriers: DVB-T 2k and 8k in 8 MHz, DAB.
+BROADCAST = (
+    (1705, 12, (4, 8, 16, 32), 64e6 / 7 / 2048), (6817, 12, (4, 8, 16, 32), 64e6 / 7 / 8192), (1536, 0, (4,), 1e3),
+)  # fmt: skip
 POINTS = (mod.psk(2), mod.psk(4), mod.qam(16), mod.qam(64))
 
 
@@ -49,9 +54,9 @@ def _count(n: int, period: int) -> int:
     return -(-n // period) + 1
 
 
-def wifi(rng: Generator, n: int) -> tuple[np.ndarray, float]:
+def wifi(rng: Generator, n: int) -> tuple[np.ndarray, float, float]:
     """Frames of short training, long training and data with steady pilots, and the pauses between them."""
-    bins, used = WIFI[int(rng.integers(0, 2 if rng.random() < 0.7 else len(WIFI)))]
+    bins, used, apart = WIFI[int(rng.integers(0, 2 if rng.random() < 0.7 else len(WIFI)))]
     over = rng.uniform(1.0, 1.3) if rng.random() < 0.6 else rng.uniform(1.0, 5.0)
     transform, positions = int(round(bins * over)), _positions(used)
     prefix = transform // (4 if rng.random() < 0.8 else 8)
@@ -76,10 +81,10 @@ def wifi(rng: Generator, n: int) -> tuple[np.ndarray, float]:
     piece = x[start : start + n]
     if np.mean(np.abs(piece) > 0) < 0.3:  # almost only a pause: what follows it
         piece = np.resize(x[: int(0.8 * n)], n)
-    return piece, used / transform
+    return piece, used / transform, apart * transform
 
 
-def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float]:
+def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float, float]:
     """Resource blocks of twelve carriers: some empty, each user at a level of its own, reference signals among them."""
     blocks = int(rng.choice(RESOURCE_BLOCKS))
     used = 12 * blocks
@@ -120,22 +125,23 @@ def cellular(rng: Generator, n: int) -> tuple[np.ndarray, float]:
             root, k = int(rng.integers(5, wide - 5)), np.arange(wide)
             first = (used - wide) // 2
             carriers[symbol, first : first + wide] = np.exp(-1j * np.pi * root * k * (k + 1) / (wide + 1))
-    return _modulated(rng, carriers, transform, prefix, n), used / transform
+    rate = float(rng.choice(CELLULAR_HZ)) * transform
+    return _modulated(rng, carriers, transform, prefix, n), used / transform, rate
 
 
-def broadcast(rng: Generator, n: int) -> tuple[np.ndarray, float]:
+def broadcast(rng: Generator, n: int) -> tuple[np.ndarray, float, float]:
     """Thousands of carriers, all loaded, boosted pilots on every twelfth."""
-    used, step, prefixes = BROADCAST[int(rng.integers(0, len(BROADCAST)))]
+    used, step, prefixes, apart = BROADCAST[int(rng.integers(0, len(BROADCAST)))]
     transform = int(used / _share(rng, 0.12, 0.94))
     prefix = transform // int(rng.choice(prefixes))
     carriers = _carriers(rng, _count(n, transform + prefix), used, 1)
     if step:
         for symbol, row in enumerate(carriers):
             row[3 * (symbol % 4) :: step] = 4 / 3 * rng.choice([-1, 1], len(row[3 * (symbol % 4) :: step]))
-    return _modulated(rng, carriers, transform, prefix, n), used / transform
+    return _modulated(rng, carriers, transform, prefix, n), used / transform, apart * transform
 
 
-def unstated(rng: Generator, n: int) -> tuple[np.ndarray, float]:
+def unstated(rng: Generator, n: int) -> tuple[np.ndarray, float, float]:
     """Any transform, prefix, pilots and load."""
     short = rng.random() < 0.5
     occupied = rng.uniform(0.25, 0.95) if short else _share(rng, 0.06, 0.95)  # of few carriers none is narrow
@@ -151,12 +157,13 @@ def unstated(rng: Generator, n: int) -> tuple[np.ndarray, float]:
         load = rng.random((len(carriers), used // block + 1)) < rng.uniform(0.3, 0.95)
         load[:, 0] = True
         carriers = carriers * np.repeat(load, block, axis=1)[:, :used]
-    return _modulated(rng, carriers, transform, prefix, n), used / transform
+    return _modulated(rng, carriers, transform, prefix, n), used / transform, np.nan
 
 
-def any_ofdm(rng: Generator, n: int) -> tuple[np.ndarray, float]:
-    """Samples (n,) of unit power and their bandwidth as a share of the rate."""
+def any_ofdm(rng: Generator, n: int) -> tuple[np.ndarray, float, float]:
+    """Samples (n,) of unit power, their bandwidth as a share of the rate, and the rate in Hz at which their carriers lie
+    as far apart as the standard's; nan without one."""
     kind = rng.random()
     make = wifi if kind < 0.35 else cellular if kind < 0.66 else broadcast if kind < 0.74 else unstated
-    x, bandwidth = make(rng, n)
-    return x / np.sqrt(np.mean(np.abs(x) ** 2) + 1e-12), min(1.0, bandwidth)
+    x, bandwidth, rate = make(rng, n)
+    return x / np.sqrt(np.mean(np.abs(x) ** 2) + 1e-12), min(1.0, bandwidth), rate

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from emind.contract.schema import Signal
 from numpy.random import Generator
 
-from .air import CLASSES, AirConfig, air_window
+from .air import CLASSES, AirConfig, told_rate, window_and_rate
 from .recipe import Recipe, cell, iq
 
 LENGTHS = (128, 256, 512, 600, 974, 1024, 2048, 4096)
@@ -19,15 +17,15 @@ def air(rng: Generator, item: int) -> list[Signal]:
 
     The chain of `synthesis/air.py`: transmitter, burst, propagation, neighbour, receiver filter, mirror, converter,
     and for some the tuner of `emind classify`. SNR is the signal's power while it is on over the noise power in the
-    window's band. The sampling rate is anywhere from 8 kHz to 62 MHz; a third of the windows do not tell it.
+    window's band. The sampling rate is a standard's receiver's in 60 % of the windows of signals that look
+    like one of a standard, else anywhere from 8 kHz to 62 MHz; three tenths of the windows do not tell it.
     ``infer_class`` is "noise" where there is no signal.
     """
     length, name = cell(item, LENGTHS, CLASSES)
     config = AirConfig(length=length)
-    x, snr = air_window(rng, name, config)
-    rate = math.exp(rng.uniform(math.log(config.rate_min_hz), math.log(config.rate_max_hz)))
-    if rng.random() < config.rate_unknown:
-        rate = None
+    x, snr, standard = window_and_rate(rng, name, config)
+    known = float(told_rate(rng, np.float64(standard), config))
+    rate = known if np.isfinite(known) else None
     if name == "noise":
         return [Signal(iq(x), "Air", rate, infer_class=name)]
     return [Signal(iq(x), "Air", rate, snr=snr if np.isfinite(snr) else None, modulation=name)]

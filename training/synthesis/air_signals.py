@@ -6,7 +6,8 @@ purpose: a window comes from an unknown transmitter at an unknown oversampling.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -22,13 +23,36 @@ ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
 @dataclass
 class Signal:
     """Samples (n,), the occupied bandwidth as a share of the sample rate, whether on-off is its nature, and whether
-    it is made to pass echoes that are long against a sample (many carriers)."""
+    it is made to pass echoes that are long against a sample (many carriers). ``rate`` in Hz where it is one of a
+    standard, whose symbols last so and so long; nan where any rate will do."""
 
     samples: np.ndarray
     bandwidth: float
     bursty: bool = False
     linear_amplifier: bool = False
     multicarrier: bool = False
+    rate: float = math.nan
+
+
+# Symbols, chips or bits a second of standards, or their bandwidth; OFDM's stand in air_ofdm.py. A signal that looks like
+# one of them has its rate in STANDARD of the windows: the rest is equipment with rates of its own.
+STANDARD = 0.6
+RATES_HZ = {
+    "802.15.4": (2e6, 2e6, 2e6, 1e6),  # chips
+    "Bluetooth": (1e6, 1e6, 1e6, 2e6),
+    "short range": (4.8e3, 9.6e3, 19.2e3, 38.4e3, 40e3, 50e3, 100e3, 250e3, 1.152e6),
+    "GMSK": (9.6e3, 9.6e3, 270.833e3, 270.833e3),
+    "private radio": (4.8e3, 4.8e3, 2.4e3),
+    "telegram": (32.768e3, 100e3, 4.8e3, 1.2e3, 2.4e3, 9.6e3),
+    "LoRa": (125e3, 125e3, 250e3, 500e3),
+    "Mode S": (2e6,),  # half bits
+    "broadcast": (15e3,),  # bandwidth of the audio
+}
+
+
+def _standard(rng: Generator, name: str, samples: float) -> float:
+    """Sample rate in Hz of a receiver that has so many samples of a symbol, or nan."""
+    return float(rng.choice(RATES_HZ[name])) * samples if rng.random() < STANDARD else math.nan
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -191,13 +215,15 @@ def oqpsk(rng: Generator, n: int) -> Signal:
         pairs = chips[at:].reshape(-1, 2)[:count] * 2.0 - 1
         symbols = (pairs[:, 0] + 1j * pairs[:, 1]) / np.sqrt(2)
         linear_amplifier = False
+        rate = _standard(rng, "802.15.4", sps / 2)
     else:
+        rate = math.nan
         sps, (pulse, width) = _samples_per_symbol(rng), _nyquist_pulse(rng)
         count = mod.symbols_needed(sps, pulse, n)
         symbols = mod.psk(4)[_data(rng, count, 4)]
         linear_amplifier = True
     x = mod.offset_quadrature(symbols, sps, pulse, n, -rng.random() * sps)
-    return Signal(x, min(1.0, width / sps), linear_amplifier=linear_amplifier)
+    return Signal(x, min(1.0, width / sps), linear_amplifier=linear_amplifier, rate=rate)
 
 
 def _zigbee(nibble: int) -> np.ndarray:
@@ -248,20 +274,21 @@ def _deviation(rng: Generator, order: int, low: float, high: float, room: float 
 def fsk2(rng: Generator, n: int) -> Signal:
     index, sps = _deviation(rng, 2, 0.6, 12.0)
     pulse = mod.rectangle() if rng.random() < 0.7 else mod.gaussian(rng.uniform(0.8, 2.0))
-    return _shift_keyed(rng, n, 2, pulse, index, sps)
+    return replace(_shift_keyed(rng, n, 2, pulse, index, sps), rate=_standard(rng, "telegram", sps))
 
 
 def fsk4(rng: Generator, n: int) -> Signal:
     index, sps = _deviation(rng, 4, 0.2, 3.0)
-    kind = rng.random()
+    kind, rate = rng.random(), math.nan
     if kind < 0.45:  # DMR, dPMR, P25: Nyquist-shaped frequency
         pulse = mod.root_raised_cosine(0.2) if rng.random() < 0.6 else mod.raised_cosine(0.2)
         index, sps = rng.uniform(0.2, 0.6), _log_uniform(rng, 3.0, 25.0)
+        rate = _standard(rng, "private radio", sps)
     elif kind < 0.7:
         pulse = mod.gaussian(rng.uniform(0.3, 1.0))
     else:
         pulse = mod.rectangle()
-    return _shift_keyed(rng, n, 4, pulse, index, sps)
+    return replace(_shift_keyed(rng, n, 4, pulse, index, sps), rate=rate)
 
 
 def gfsk(rng: Generator, n: int) -> Signal:
@@ -269,18 +296,22 @@ def gfsk(rng: Generator, n: int) -> Signal:
     kind = rng.random()
     if kind < 0.4:  # Bluetooth and its like
         index, sps = rng.uniform(0.28, 0.55), _log_uniform(rng, 2.0, 20.0)
-        return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps)
+        x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps)
+        return replace(x, rate=_standard(rng, "Bluetooth", sps))
     if kind < 0.6:  # home automation and meters: tones further apart
         index = _log_uniform(rng, 0.5, 2.5)
         sps = max(2.0, (index + 1.2) / 0.85) * _log_uniform(rng, 1.0, 16.0)
-        return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.5, 1.0)), index, sps)
-    return _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.3, 0.7)), index, sps)
+        x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.5, 1.0)), index, sps)
+    else:
+        x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.3, 0.7)), index, sps)
+    return replace(x, rate=_standard(rng, "short range", sps))
 
 
 def msk(rng: Generator, n: int) -> Signal:
     # Without a Gaussian filter MSK is rare, and the chips of 802.15.4 (OQPSK) look the same.
     pulse = mod.rectangle() if rng.random() < 0.25 else mod.gaussian(rng.uniform(0.25, 0.5))
-    return _shift_keyed(rng, n, 2, pulse, 0.5, _samples_per_symbol(rng))
+    sps = _samples_per_symbol(rng)
+    return replace(_shift_keyed(rng, n, 2, pulse, 0.5, sps), rate=_standard(rng, "GMSK", sps))
 
 
 def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
@@ -340,17 +371,20 @@ def _broadcast_audio(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
 def wide_fm(rng: Generator, n: int) -> Signal:
     deviation = _log_uniform(rng, 0.04, 0.35)
     bandwidth = deviation / rng.uniform(3.5, 12.0)
-    m = _broadcast_audio(rng, n, bandwidth)
+    m, rate = _broadcast_audio(rng, n, bandwidth), math.nan
     if rng.random() < 0.6:  # broadcast stereo: 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
+        rate = _standard(rng, "broadcast", 1 / bandwidth)
         t = np.arange(n) * bandwidth / 15.0
         phase = 2 * np.pi * rng.random()
         side = _broadcast_audio(rng, n, bandwidth) * rng.random()
         m = 0.85 * (m + side * np.cos(2 * np.pi * 38 * t + 2 * phase)) + 0.1 * np.cos(2 * np.pi * 19 * t + phase)
-    return Signal(mod.frequency(np.clip(m, -1, 1), deviation), min(1.0, 2 * (deviation + 2 * bandwidth)))
+    return Signal(mod.frequency(np.clip(m, -1, 1), deviation), min(1.0, 2 * (deviation + 2 * bandwidth)), rate=rate)
 
 
 def ofdm(rng: Generator, n: int) -> Signal:
-    return Signal(*any_ofdm(rng, n), linear_amplifier=True, multicarrier=True)
+    x, bandwidth, rate = any_ofdm(rng, n)
+    rate = rate if rng.random() < STANDARD else math.nan
+    return Signal(x, bandwidth, linear_amplifier=True, multicarrier=True, rate=rate)
 
 
 def lora(rng: Generator, n: int) -> Signal:
@@ -362,7 +396,8 @@ def lora(rng: Generator, n: int) -> Signal:
     if rng.random() < 0.3:  # preamble: base chirps
         values[: int(rng.integers(1, count + 1))] = 0
     start = rng.random() * chips / bandwidth
-    return Signal(mod.lora(values, spreading, bandwidth, n, start, bool(rng.random() < 0.85)), bandwidth)
+    x = mod.lora(values, spreading, bandwidth, n, start, bool(rng.random() < 0.85))
+    return Signal(x, bandwidth, rate=_standard(rng, "LoRa", 1 / bandwidth))
 
 
 def lfm_pulse(rng: Generator, n: int) -> Signal:
@@ -393,7 +428,7 @@ def ads_b(rng: Generator, n: int) -> Signal:
         at += (16 + 2 * len(bits)) * half_bit + rng.exponential(600)
     if not np.any(x):
         x += mod.pulse_position(rng.integers(0, 2, 112), half_bit, n, n * 0.3)
-    return Signal(x, min(1.0, 1.0 / half_bit), bursty=True)
+    return Signal(x, min(1.0, 1.0 / half_bit), bursty=True, rate=_standard(rng, "Mode S", half_bit))
 
 
 SIGNALS = {
