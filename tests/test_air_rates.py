@@ -1,0 +1,166 @@
+"""The sample rate that a window of a standard's signal is told to have: the one at which its symbols last as they should."""
+
+import math
+
+import numpy as np
+import pytest
+from emind.contract.vocabulary import MODULATIONS, NOISE
+from emind_training import scenes
+from emind_training.synthesis import air, air_ofdm, air_set, air_signals
+from emind_training.synthesis.air import CLASSES, AirConfig, told_rate, window_and_rate
+
+N = 4096
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(air_signals, "STANDARD", 1.0)
+
+
+def test_only_signals_that_look_like_a_standards_have_its_rate_and_not_all_of_them():
+    rng, share = np.random.default_rng(1), {}
+    for name in CLASSES:
+        share[name] = np.mean([math.isfinite(window_and_rate(rng, name)[2]) for _ in range(25)])
+    of_standards = {"OQPSK", "2FSK", "4FSK", "GFSK", "MSK", "WFM", "OFDM", "LoRa", "ADS-B"}
+    assert {name for name in CLASSES if share[name]} == of_standards
+    assert max(share.values()) < 0.95
+
+
+@pytest.mark.parametrize(
+    "name, standards",
+    [
+        ("2FSK", ("telegram",)), ("4FSK", ("private radio",)), ("GFSK", ("Bluetooth", "short range")), ("MSK", ("GMSK",)),
+    ],
+)  # fmt: skip
+def test_symbols_of_shift_keying_last_as_long_as_the_standards(monkeypatch, always, name, standards):
+    seen = []
+    for how in ("frequency_shift", "switched_tones"):
+        original = getattr(air_signals.mod, how)
+        monkeypatch.setattr(
+            air_signals.mod, how, lambda levels, sps, *rest, o=original: seen.append(sps) or o(levels, sps, *rest)
+        )
+    known = {rate for standard in standards for rate in air_signals.RATES_HZ[standard]}
+    rng, found = np.random.default_rng(2), set()
+    for _ in range(60):
+        rate = air_signals.SIGNALS[name](rng, 1280).rate
+        if math.isfinite(rate):
+            found.add(min(known, key=lambda symbols: abs(rate / seen[-1] - symbols)))
+            assert min(abs(rate / seen[-1] / symbols - 1) for symbols in known) < 1e-9
+    assert found == known
+
+
+def test_chips_of_802_15_4_have_their_lines(always):
+    """The square of minimum shift keying has two lines, as far apart as chips follow each other: 2 a microsecond, or
+    1 below a gigahertz."""
+    rng, right = np.random.default_rng(3), []
+    while len(right) < 20:
+        signal = air_signals.oqpsk(rng, N)
+        if math.isfinite(signal.rate):
+            power = np.abs(np.fft.fft(signal.samples**2 * np.hanning(N), 4 * N)) ** 2
+            first, second = np.sort(_two_lines(power))
+            places = np.array([second - first, 1 - second + first]) * signal.rate  # the band goes round
+            right.append(np.abs(places[:, None] / (2e6, 1e6) - 1).min() < 0.02)
+    assert np.mean(right) > 0.9
+
+
+def _two_lines(power: np.ndarray) -> np.ndarray:
+    """Places of the two strongest lines as shares of the rate."""
+    one = int(power.argmax())
+    rest = power.copy()
+    rest[np.arange(one - 20, one + 21) % len(power)] = 0
+    return np.array([one, int(rest.argmax())]) / len(power)
+
+
+@pytest.mark.parametrize("make", [air_ofdm.wifi, air_ofdm.cellular, air_ofdm.broadcast])
+def test_carriers_lie_as_far_apart_as_the_standards(monkeypatch, make):
+    seen, original = [], air_ofdm.mod.ofdm
+    monkeypatch.setattr(
+        air_ofdm.mod, "ofdm", lambda carriers, transform, *rest: seen.append(transform) or original(carriers, transform, *rest)
+    )
+    known = (312.5e3, 78.125e3, 15e3, 30e3, 4464.2857, 1116.0714, 1e3)
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        rate = make(rng, 1280)[2]
+        assert min(abs(rate / seen[-1] / apart - 1) for apart in known) < 1e-6
+    assert math.isnan(air_ofdm.unstated(rng, 1280)[2])
+
+
+def test_a_chirp_of_lora_is_as_wide_as_one_of_the_three(always):
+    rng = np.random.default_rng(5)
+    widths = {round(signal.rate * signal.bandwidth) for signal in (air_signals.lora(rng, 1280) for _ in range(40))}
+    assert widths == {125_000, 250_000, 500_000}
+
+
+def test_the_pilot_of_stereo_lies_at_19_khz(always):
+    rng, found = np.random.default_rng(6), []
+    while len(found) < 15:
+        signal = air_signals.wide_fm(rng, 16 * N)
+        if math.isfinite(signal.rate):
+            frequency = np.angle(signal.samples[1:] * signal.samples[:-1].conj())
+            power = np.abs(np.fft.rfft(frequency * np.hanning(len(frequency)))) ** 2
+            hertz = np.arange(len(power)) * signal.rate / len(frequency)
+            above = (hertz > 16e3) & (hertz < 22e3)
+            found.append(abs(hertz[above][power[above].argmax()] - 19e3) < 300)
+    assert np.mean(found) > 0.8
+
+
+def test_half_a_bit_of_mode_s_lasts_half_a_microsecond(monkeypatch, always):
+    seen, original = [], air_signals.mod.pulse_position
+    monkeypatch.setattr(
+        air_signals.mod, "pulse_position", lambda bits, half, *rest: seen.append(half) or original(bits, half, *rest)
+    )
+    rng = np.random.default_rng(7)
+    for _ in range(10):
+        rate = air_signals.ads_b(rng, 1280).rate
+        assert rate == pytest.approx(seen[-1] * 2e6)
+
+
+def test_behind_a_tuner_the_rate_is_the_tuners(monkeypatch):
+    made, original = [], air.tuned
+    monkeypatch.setattr(air, "tuned", lambda x, center, d: made.append(d) or original(x, center, d))
+    monkeypatch.setitem(air.SIGNALS, "BPSK", _at(1e6, air.SIGNALS["BPSK"]))
+    rng, tuned = np.random.default_rng(8), 0
+    for _ in range(40):
+        made.clear()
+        rate = air._tuned_window(rng, "BPSK", 1280, 10.0)[1]
+        assert rate == 1e6 / (made[0] if made else 1)
+        tuned += len(made)
+    assert tuned > 10
+
+
+def _at(rate: float, make):
+    def signal(rng, n):
+        made = make(rng, n)
+        made.rate = rate
+        return made
+
+    return signal
+
+
+def test_told_are_standards_in_the_range_any_other_rate_else_and_three_tenths_are_withheld():
+    config = AirConfig()
+    standard = np.tile([2e6, math.nan, 1e9, 1.0], 3000)
+    rate = told_rate(np.random.default_rng(9), standard, config)
+    assert np.isnan(rate).mean() == pytest.approx(config.rate_unknown, abs=0.02)
+    known = np.isfinite(rate)
+    assert (rate[known & (standard == 2e6)] == 2e6).all()
+    other = rate[known & (standard != 2e6)]
+    assert other.min() >= config.rate_min_hz and other.max() <= config.rate_max_hz and len(np.unique(other)) == len(other)
+
+
+def test_batches_files_and_scenes_tell_it(monkeypatch):
+    for name in CLASSES:
+        if name != NOISE:
+            monkeypatch.setitem(air.SIGNALS, name, _at(3e6, air.SIGNALS[name]))
+    batch = air.air_batch(1, 0, 120)
+    known = np.isfinite(batch.rate) & (batch.label != CLASSES.index(NOISE))
+    assert np.mean(batch.rate[known] == 3e6) > 0.75  # the others went through a tuner
+    rows = [air_set.air(np.random.default_rng(k), k)[0] for k in range(60)]
+    told = [row.sampling_rate for row in rows if row.sampling_rate and row.modulation]
+    assert np.mean(np.array(told) == 3e6) > 0.75 and any(row.sampling_rate is None for row in rows)
+    told = np.concatenate([_rates_of_signals(scenes.scene(np.random.default_rng(k), 20)) for k in range(12)])
+    assert np.isnan(told).any() and np.mean(told[np.isfinite(told)] == 3e6) > 0.6
+
+
+def _rates_of_signals(scene: scenes.Scene) -> np.ndarray:
+    return scene.rate_N[scene.label_N != MODULATIONS.index(NOISE)]
