@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from emind.contract.vocabulary import MODULATIONS, NOISE
 from emind_training import scenes
-from emind_training.synthesis import air, air_ofdm, air_set, air_signals
+from emind_training.synthesis import air, air_ofdm, air_set, air_signals, air_standards
 from emind_training.synthesis.air import CLASSES, AirConfig, told_rate, window_and_rate
 
 N = 4096
@@ -14,7 +14,7 @@ N = 4096
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(air_signals, "STANDARD", 1.0)
+    monkeypatch.setattr(air_standards, "STANDARD", 1.0)
 
 
 def test_only_signals_that_look_like_a_standards_have_its_rate_and_not_all_of_them():
@@ -39,7 +39,7 @@ def test_symbols_of_shift_keying_last_as_long_as_the_standards(monkeypatch, alwa
         monkeypatch.setattr(
             air_signals.mod, how, lambda levels, sps, *rest, o=original: seen.append(sps) or o(levels, sps, *rest)
         )
-    known = {rate for standard in standards for rate in air_signals.RATES_HZ[standard]}
+    known = {rate for standard in standards for rate in air_standards.RATES_HZ[standard]}
     rng, found = np.random.default_rng(2), set()
     for _ in range(60):
         rate = air_signals.SIGNALS[name](rng, 1280).rate

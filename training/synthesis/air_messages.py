@@ -126,3 +126,31 @@ def programme(rng: Generator, n: int, bandwidth: float, pauses: bool = False, mu
 
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / (np.sqrt(np.mean(x**2)) + 1e-12)
+
+
+def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
+    """Real audio-like message within +-1: formants, harmonics, tones, syllables; ``bandwidth`` cycles a sample."""
+    total = 2 * n
+    f = np.fft.rfftfreq(total)
+    low = bandwidth * rng.uniform(0.02, 0.12)
+    shape = np.zeros(len(f))
+    for _ in range(int(rng.integers(1, 4))):
+        centre = rng.uniform(low, bandwidth)
+        shape += rng.random() * np.exp(-(((f - centre) / (bandwidth * rng.uniform(0.05, 0.4))) ** 2))
+    shape *= (f > low) & (f < bandwidth)
+    m = np.fft.irfft(shape * (rng.standard_normal(len(f)) + 1j * rng.standard_normal(len(f))))
+    m /= np.sqrt(np.mean(m**2)) + 1e-12
+    if rng.random() < 0.85:  # a voiced sound or a tone
+        pitch = bandwidth * np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+        count = max(1, int(rng.uniform(0.3, 1.0) * bandwidth / pitch))
+        t, k = np.arange(total), np.arange(1, count + 1)[:, None]
+        roll = rng.random((count, 1)) / k ** rng.uniform(0.2, 1.5)
+        tones = (roll * np.cos(2 * np.pi * k * pitch * t + 2 * np.pi * rng.random((count, 1)))).sum(0)
+        tones /= np.sqrt(np.mean(tones**2)) + 1e-12
+        m = m * rng.random() ** 2 + tones * rng.uniform(0.2, 1.0)
+    if rng.random() < 0.4:  # syllables
+        rate = bandwidth * np.exp(rng.uniform(np.log(0.005), np.log(0.05)))
+        m = m * (0.55 + 0.45 * np.sin(2 * np.pi * (rate * np.arange(total) + rng.random())))
+    m = m[n // 2 : n // 2 + n]
+    m = m / (np.sqrt(np.mean(m**2)) + 1e-9) * rng.uniform(0.25, 0.5)  # speech peaks far above its mean
+    return np.clip(m, -1.0, 1.0)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.random import Generator
 
 from . import modulators as mod
-from .air_messages import programme
+from .air_messages import message, programme
 from .air_ofdm import any_ofdm
+from .air_standards import rate_of, some
 
 # 802.15.4 chips of data symbol 0 at 2.4 GHz; the others are rotations by 4 chips, 8...15 with odd chips inverted.
 ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
@@ -32,27 +33,6 @@ class Signal:
     linear_amplifier: bool = False
     multicarrier: bool = False
     rate: float = math.nan
-
-
-# Symbols, chips or bits a second of standards, or their bandwidth; OFDM's stand in air_ofdm.py. A signal that looks like
-# one of them has its rate in STANDARD of the windows: the rest is equipment with rates of its own.
-STANDARD = 0.6
-RATES_HZ = {
-    "802.15.4": (2e6, 2e6, 2e6, 1e6),  # chips
-    "Bluetooth": (1e6, 1e6, 1e6, 2e6),
-    "short range": (4.8e3, 9.6e3, 19.2e3, 38.4e3, 40e3, 50e3, 100e3, 250e3, 1.152e6),
-    "GMSK": (9.6e3, 9.6e3, 270.833e3, 270.833e3),
-    "private radio": (4.8e3, 4.8e3, 2.4e3),
-    "telegram": (32.768e3, 100e3, 4.8e3, 1.2e3, 2.4e3, 9.6e3),
-    "LoRa": (125e3, 125e3, 250e3, 500e3),
-    "Mode S": (2e6,),  # half bits
-    "broadcast": (15e3,),  # bandwidth of the audio
-}
-
-
-def _standard(rng: Generator, name: str, samples: float) -> float:
-    """Sample rate in Hz of a receiver that has so many samples of a symbol, or nan."""
-    return float(rng.choice(RATES_HZ[name])) * samples if rng.random() < STANDARD else math.nan
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -215,7 +195,7 @@ def oqpsk(rng: Generator, n: int) -> Signal:
         pairs = chips[at:].reshape(-1, 2)[:count] * 2.0 - 1
         symbols = (pairs[:, 0] + 1j * pairs[:, 1]) / np.sqrt(2)
         linear_amplifier = False
-        rate = _standard(rng, "802.15.4", sps / 2)
+        rate = rate_of(rng, "802.15.4", sps / 2)
     else:
         rate = math.nan
         sps, (pulse, width) = _samples_per_symbol(rng), _nyquist_pulse(rng)
@@ -274,7 +254,7 @@ def _deviation(rng: Generator, order: int, low: float, high: float, room: float 
 def fsk2(rng: Generator, n: int) -> Signal:
     index, sps = _deviation(rng, 2, 0.6, 12.0)
     pulse = mod.rectangle() if rng.random() < 0.7 else mod.gaussian(rng.uniform(0.8, 2.0))
-    return replace(_shift_keyed(rng, n, 2, pulse, index, sps), rate=_standard(rng, "telegram", sps))
+    return replace(_shift_keyed(rng, n, 2, pulse, index, sps), rate=rate_of(rng, "telegram", sps))
 
 
 def fsk4(rng: Generator, n: int) -> Signal:
@@ -283,7 +263,7 @@ def fsk4(rng: Generator, n: int) -> Signal:
     if kind < 0.45:  # DMR, dPMR, P25: Nyquist-shaped frequency
         pulse = mod.root_raised_cosine(0.2) if rng.random() < 0.6 else mod.raised_cosine(0.2)
         index, sps = rng.uniform(0.2, 0.6), _log_uniform(rng, 3.0, 25.0)
-        rate = _standard(rng, "private radio", sps)
+        rate = rate_of(rng, "private radio", sps)
     elif kind < 0.7:
         pulse = mod.gaussian(rng.uniform(0.3, 1.0))
     else:
@@ -297,49 +277,21 @@ def gfsk(rng: Generator, n: int) -> Signal:
     if kind < 0.4:  # Bluetooth and its like
         index, sps = rng.uniform(0.28, 0.55), _log_uniform(rng, 2.0, 20.0)
         x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps)
-        return replace(x, rate=_standard(rng, "Bluetooth", sps))
+        return replace(x, rate=rate_of(rng, "Bluetooth", sps))
     if kind < 0.6:  # home automation and meters: tones further apart
         index = _log_uniform(rng, 0.5, 2.5)
         sps = max(2.0, (index + 1.2) / 0.85) * _log_uniform(rng, 1.0, 16.0)
         x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.5, 1.0)), index, sps)
     else:
         x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.3, 0.7)), index, sps)
-    return replace(x, rate=_standard(rng, "short range", sps))
+    return replace(x, rate=rate_of(rng, "short range", sps))
 
 
 def msk(rng: Generator, n: int) -> Signal:
     # Without a Gaussian filter MSK is rare, and the chips of 802.15.4 (OQPSK) look the same.
     pulse = mod.rectangle() if rng.random() < 0.25 else mod.gaussian(rng.uniform(0.25, 0.5))
     sps = _samples_per_symbol(rng)
-    return replace(_shift_keyed(rng, n, 2, pulse, 0.5, sps), rate=_standard(rng, "GMSK", sps))
-
-
-def message(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
-    """Real audio-like message within +-1: formants, harmonics, tones, syllables; ``bandwidth`` cycles a sample."""
-    total = 2 * n
-    f = np.fft.rfftfreq(total)
-    low = bandwidth * rng.uniform(0.02, 0.12)
-    shape = np.zeros(len(f))
-    for _ in range(int(rng.integers(1, 4))):
-        centre = rng.uniform(low, bandwidth)
-        shape += rng.random() * np.exp(-(((f - centre) / (bandwidth * rng.uniform(0.05, 0.4))) ** 2))
-    shape *= (f > low) & (f < bandwidth)
-    m = np.fft.irfft(shape * (rng.standard_normal(len(f)) + 1j * rng.standard_normal(len(f))))
-    m /= np.sqrt(np.mean(m**2)) + 1e-12
-    if rng.random() < 0.85:  # a voiced sound or a tone
-        pitch = bandwidth * _log_uniform(rng, 0.03, 0.5)
-        count = max(1, int(rng.uniform(0.3, 1.0) * bandwidth / pitch))
-        t, k = np.arange(total), np.arange(1, count + 1)[:, None]
-        roll = rng.random((count, 1)) / k ** rng.uniform(0.2, 1.5)
-        tones = (roll * np.cos(2 * np.pi * k * pitch * t + 2 * np.pi * rng.random((count, 1)))).sum(0)
-        tones /= np.sqrt(np.mean(tones**2)) + 1e-12
-        m = m * rng.random() ** 2 + tones * rng.uniform(0.2, 1.0)
-    if rng.random() < 0.4:  # syllables
-        rate = bandwidth * _log_uniform(rng, 0.005, 0.05)
-        m = m * (0.55 + 0.45 * np.sin(2 * np.pi * (rate * np.arange(total) + rng.random())))
-    m = m[n // 2 : n // 2 + n]
-    m = m / (np.sqrt(np.mean(m**2)) + 1e-9) * rng.uniform(0.25, 0.5)  # speech peaks far above its mean
-    return np.clip(m, -1.0, 1.0)
+    return replace(_shift_keyed(rng, n, 2, pulse, 0.5, sps), rate=rate_of(rng, "GMSK", sps))
 
 
 def am_dsb(rng: Generator, n: int) -> Signal:
@@ -373,7 +325,7 @@ def wide_fm(rng: Generator, n: int) -> Signal:
     bandwidth = deviation / rng.uniform(3.5, 12.0)
     m, rate = _broadcast_audio(rng, n, bandwidth), math.nan
     if rng.random() < 0.6:  # broadcast stereo: 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
-        rate = _standard(rng, "broadcast", 1 / bandwidth)
+        rate = rate_of(rng, "broadcast", 1 / bandwidth)
         t = np.arange(n) * bandwidth / 15.0
         phase = 2 * np.pi * rng.random()
         side = _broadcast_audio(rng, n, bandwidth) * rng.random()
@@ -383,8 +335,7 @@ def wide_fm(rng: Generator, n: int) -> Signal:
 
 def ofdm(rng: Generator, n: int) -> Signal:
     x, bandwidth, rate = any_ofdm(rng, n)
-    rate = rate if rng.random() < STANDARD else math.nan
-    return Signal(x, bandwidth, linear_amplifier=True, multicarrier=True, rate=rate)
+    return Signal(x, bandwidth, linear_amplifier=True, multicarrier=True, rate=some(rng, rate))
 
 
 def lora(rng: Generator, n: int) -> Signal:
@@ -397,7 +348,7 @@ def lora(rng: Generator, n: int) -> Signal:
         values[: int(rng.integers(1, count + 1))] = 0
     start = rng.random() * chips / bandwidth
     x = mod.lora(values, spreading, bandwidth, n, start, bool(rng.random() < 0.85))
-    return Signal(x, bandwidth, rate=_standard(rng, "LoRa", 1 / bandwidth))
+    return Signal(x, bandwidth, rate=rate_of(rng, "LoRa", 1 / bandwidth))
 
 
 def lfm_pulse(rng: Generator, n: int) -> Signal:
@@ -428,7 +379,7 @@ def ads_b(rng: Generator, n: int) -> Signal:
         at += (16 + 2 * len(bits)) * half_bit + rng.exponential(600)
     if not np.any(x):
         x += mod.pulse_position(rng.integers(0, 2, 112), half_bit, n, n * 0.3)
-    return Signal(x, min(1.0, 1.0 / half_bit), bursty=True, rate=_standard(rng, "Mode S", half_bit))
+    return Signal(x, min(1.0, 1.0 / half_bit), bursty=True, rate=rate_of(rng, "Mode S", half_bit))
 
 
 SIGNALS = {

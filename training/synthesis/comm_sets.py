@@ -11,7 +11,7 @@ from numpy.random import Generator
 from . import channels as ch
 from . import interference as jam
 from . import modulators as mod
-from .air_signals import message
+from .air_messages import message
 from .recipe import ROLE, Published, Recipe, cell, iq
 
 RATE_HZ = 20e6

@@ -16,7 +16,7 @@ from emind.contract.schema import Signal
 from numpy.random import Generator
 
 from . import modulators as mod
-from .air_signals import message
+from .air_messages import message
 from .recipe import Published, Recipe, cell, iq
 
 CLASSES = ("BPSK", "QPSK", "8PSK", "PAM4", "QAM16", "QAM64", "GFSK", "CPFSK", "WBFM", "AM-DSB", "AM-SSB")
