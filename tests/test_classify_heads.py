@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +66,14 @@ def test_the_json_has_what_every_head_says_of_every_window(emind, path, recordin
         assert line["anomaly"]["score"] == pytest.approx(answers["anomaly"][number, 1], abs=1e-3)
         assert "label" not in line["rate"] and "outside_training" not in line["modulation"]
     assert len({line["radar"]["label"] for line in done.lines}) > 2
+
+
+def test_standard_output_has_json_lines_alone_though_gnu_radio_warns(path, recording):
+    arguments = [str(a) for a in options(path, recording)]
+    command = [Path(sys.executable).with_name("emind"), *arguments, "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and [json.loads(line)["sample_start"] for line in done.stdout.splitlines()][1] == LENGTH
+    assert "outside_training" in done.stderr
 
 
 def test_heads_asked_for_are_the_only_ones_that_answer(emind, path, recording):
