@@ -11,17 +11,20 @@ classify` answers by default, and with every window by itself. With ``--write`` 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "real-recordings.md"
 README = ROOT / "README.md"
+WEIGHTS = ROOT / "python" / "emind" / "weights"
 BEGIN, END = "<!-- recordings: written by `make score` -->", "<!-- /recordings -->"
 COMMAND = "make score CAPTURES=<folder> WRITE=1"
 ASKED = {"emind-nano": 0.90, "emind-tiny": 0.92}  # mean over recordings that a release is to reach
@@ -96,8 +99,22 @@ def verdicts(measured: Measured) -> list[str]:
     return lines
 
 
-def page(measured: Measured) -> str:
-    """The documentation page."""
+def which(name: str) -> str:
+    """A released file by its hash, so that figures of a replaced one are found out; a path as it is."""
+    file = WEIGHTS / f"{name}.safetensors"
+    return f"`{name}` (SHA-256 `{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}`)" if file.is_file() else f"`{name}`"
+
+
+def sources(folder: Path) -> list[str]:
+    """A line for each place that recordings come from, by the folder's index; none where it has no index."""
+    index = folder / "index.json"
+    entries = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else []
+    places = Counter((e["source_repo"], e["licence"]) for e in (entries.values() if isinstance(entries, dict) else entries))
+    return [f"| {repository} | {licence} | {count} |" for (repository, licence), count in sorted(places.items())]
+
+
+def page(measured: Measured, places: list[str]) -> str:
+    """The documentation page. ``places``: rows of where the recordings come from."""
     scores = list(measured.values())
     answers = [
         f"| `{row['family']}` | {weights}, {how} | " + ", ".join(re.findall(r"'([^']+)': \d+", row["answers"])) + " |"
@@ -114,7 +131,8 @@ def page(measured: Measured) -> str:
         f"Released weights by `emind classify` on {scores[0].summary['recordings']} recordings made by others; of the "
         f"runs of the command {failed} failed. None was trained on, but which weights were released and that windows "
         "support each other by default was decided with these figures in view: read them as validation, not as a test. "
-        f"Written by `{COMMAND}`.", "",
+        f"Written by `{COMMAND}` of {' and '.join(which(name) for name in dict.fromkeys(name for name, _ in measured))}.",
+        "",
         "The figure of a recording is the share of its windows whose modulation family is right, among those windows "
         "that hold a signal; which ones do is judged by the measuring script from the power alone. A recording counts "
         "as one, long or short.", "",
@@ -126,6 +144,9 @@ def page(measured: Measured) -> str:
         *_table(["family", "weights", "answers"], []), *answers, "",
         "## By recording", "",
         *_table(["recording", "family", "windows with a signal"], _columns(measured)), *rows, "",
+        *(["## Where the recordings come from", "",
+           "They are not in this repository, since their licences differ. These have them, on GitHub:", "",
+           *_table(["repository", "licence", "recordings"], []), *places, ""] if places else []),
     ])  # fmt: skip
 
 
@@ -155,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
             measured[weights, how] = parse(run.stdout)
     if args.write:
-        PAGE.write_text(page(measured))
+        PAGE.write_text(page(measured, sources(args.folder)))
         README.write_text(with_summary(README.read_text(), measured))
     return 0
 

@@ -26,27 +26,35 @@ def test_only_signals_that_look_like_a_standards_have_its_rate_and_not_all_of_th
     assert max(share.values()) < 0.95
 
 
-@pytest.mark.parametrize(
-    "name, standards",
-    [
-        ("2FSK", ("telegram",)), ("4FSK", ("private radio",)), ("GFSK", ("Bluetooth", "short range")), ("MSK", ("GMSK",)),
-    ],
-)  # fmt: skip
-def test_symbols_of_shift_keying_last_as_long_as_the_standards(monkeypatch, always, name, standards):
-    seen = []
+KEYED = {"2FSK": {"telegram"}, "4FSK": {"private radio"}, "GFSK": {"Bluetooth", "short range"}, "MSK": {"GMSK"}}
+SYMBOL_RATES = {
+    "telegram": {1.2e3, 2.4e3, 4.8e3, 9.6e3, 32.768e3, 100e3},  # pagers, wireless meters
+    "private radio": {2.4e3, 4.8e3},  # dPMR; DMR and P25
+    "Bluetooth": {1e6, 2e6},
+    "short range": {4.8e3, 9.6e3, 19.2e3, 38.4e3, 40e3, 50e3, 100e3, 250e3, 1.152e6},
+    "GMSK": {9.6e3, 270.833e3},  # AIS, GSM
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_symbols_of_shift_keying_last_as_long_as_the_standards(monkeypatch, always, name):
+    seen, asked = [], []
     for how in ("frequency_shift", "switched_tones"):
         original = getattr(air_signals.mod, how)
         monkeypatch.setattr(
-            air_signals.mod, how, lambda levels, sps, *rest, o=original: seen.append(sps) or o(levels, sps, *rest)
-        )
-    known = {rate for standard in standards for rate in air_standards.RATES_HZ[standard]}
-    rng, found = np.random.default_rng(2), set()
-    for _ in range(60):
+            air_signals.mod, how, lambda levels, sps, index, *rest, o=original: seen.append((sps, index)) or o(
+                levels, sps, index, *rest))  # fmt: skip
+    rate_of = air_signals.rate_of
+    monkeypatch.setattr(air_signals, "rate_of", lambda rng, which, samples: asked.append(which) or rate_of(rng, which, samples))
+    rng, found = np.random.default_rng(2), {which: set() for which in KEYED[name]}
+    for _ in range(90):
         rate = air_signals.SIGNALS[name](rng, 1280).rate
         if math.isfinite(rate):
-            found.add(min(known, key=lambda symbols: abs(rate / seen[-1] - symbols)))
-            assert min(abs(rate / seen[-1] / symbols - 1) for symbols in known) < 1e-9
-    assert found == known
+            sps, index = seen[-1]
+            found[asked[-1]].add(round(rate / sps, 3))
+            assert asked[-1] != "Bluetooth" or 0.28 <= index <= 0.55
+            assert asked[-1] != "GMSK" or index == 0.5
+    assert found == {which: SYMBOL_RATES[which] for which in KEYED[name]}
 
 
 def test_chips_of_802_15_4_have_their_lines(always):
@@ -71,17 +79,29 @@ def _two_lines(power: np.ndarray) -> np.ndarray:
     return np.array([one, int(rest.argmax())]) / len(power)
 
 
-@pytest.mark.parametrize("make", [air_ofdm.wifi, air_ofdm.cellular, air_ofdm.broadcast])
+CARRIERS_APART = {
+    "wifi": {52: {312.5e3}, 56: {312.5e3}, 114: {312.5e3}, 242: {78.125e3}},  # 802.11a, n, n at 40 MHz, ax
+    "broadcast": {1705: {4464.286}, 6817: {1116.071}, 1536: {1e3}},  # DVB-T 2k, 8k, DAB
+    "cellular": {12 * blocks: {15e3, 30e3} for blocks in (6, 15, 25, 50, 75, 100)},
+}
+
+
+@pytest.mark.parametrize("make", CARRIERS_APART)
 def test_carriers_lie_as_far_apart_as_the_standards(monkeypatch, make):
     seen, original = [], air_ofdm.mod.ofdm
-    monkeypatch.setattr(
-        air_ofdm.mod, "ofdm", lambda carriers, transform, *rest: seen.append(transform) or original(carriers, transform, *rest)
-    )
-    known = (312.5e3, 78.125e3, 15e3, 30e3, 4464.2857, 1116.0714, 1e3)
-    rng = np.random.default_rng(4)
-    for _ in range(20):
-        rate = make(rng, 1280)[2]
-        assert min(abs(rate / seen[-1] / apart - 1) for apart in known) < 1e-6
+
+    def ofdm(carriers, transform, *rest):
+        seen.append((carriers.shape[1], transform))
+        return original(carriers, transform, *rest)
+
+    monkeypatch.setattr(air_ofdm.mod, "ofdm", ofdm)
+    rng, found = np.random.default_rng(4), {}
+    for _ in range(60):
+        rate = getattr(air_ofdm, make)(rng, 1280)[2]
+        used, transform = seen[-1]
+        found.setdefault(used, set()).add(round(rate / transform, 3))
+    assert found.keys() == CARRIERS_APART[make].keys()
+    assert all(found[used] <= CARRIERS_APART[make][used] for used in found)
     assert math.isnan(air_ofdm.unstated(rng, 1280)[2])
 
 

@@ -1,5 +1,6 @@
 """The page of figures on real recordings is what the measure printed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -27,7 +28,7 @@ def measured():
 
 
 def test_every_printed_figure_reaches_the_page():
-    text = recordings.page(measured())
+    text = recordings.page(measured(), [])
     for row in ("| adsb | `ppm` | 132 | 0.97 | 0.97 |", "| lte | `ofdm` | 4 | 0.90 | 0.50 |",
                 "| `ofdm` | 2 | 0.950 | 0.750 |", "| **mean over recordings** | 3 | **0.957** | **0.823** |",
                 "| `ofdm` | emind-nano, by itself | ofdm, qam |"):
@@ -36,12 +37,12 @@ def test_every_printed_figure_reaches_the_page():
 
 def test_the_page_says_that_its_recordings_are_validation():
     text = (ROOT / "docs" / "real-recordings.md").read_text()
-    for page in (text, recordings.page(measured())):
+    for page in (text, recordings.page(measured(), [])):
         assert "decided with these figures in view: read them as validation, not as a test. Written by `make" in page
 
 
 def test_the_page_says_whether_what_is_asked_is_met():
-    text = recordings.page(measured())
+    text = recordings.page(measured(), [])
     assert "with neighbours: asked are a mean of 0.90 and no family under 0.80; it has 0.957 and 0.950" in text
     assert "it has 0.823 and 0.750 (`ofdm`): not met." in text and text.count(": met.") == 1
 
@@ -58,6 +59,22 @@ def test_the_folders_measure_gets_one_command_with_options_behind_its_own(tmp_pa
     together = shlex.split(recordings.command(str(fake), "emind-nano", recordings.TOGETHER))
     said = subprocess.run([*together, "classify"], capture_output=True, text=True).stdout
     assert said == "classify|--weights|emind-nano|"
+
+
+def test_the_page_is_of_the_released_files_as_they_are():
+    text = (ROOT / "docs" / "real-recordings.md").read_text()
+    for name in ("emind-nano", "emind-tiny"):
+        assert recordings.which(name) in text, f"{name} is not what was scored: {recordings.COMMAND}"
+    assert recordings.which("/somewhere/mine.safetensors") == "`/somewhere/mine.safetensors`"
+
+
+def test_the_page_says_where_recordings_come_from_as_far_as_their_folder_does(tmp_path):
+    entry = {"source_repo": "someone/signals", "licence": "MIT"}
+    (tmp_path / "index.json").write_text(json.dumps([entry, entry, entry | {"source_repo": "a/b"}]))
+    text = recordings.page(measured(), recordings.sources(tmp_path))
+    assert text.index("| a/b | MIT | 1 |") < text.index("| someone/signals | MIT | 2 |")
+    assert recordings.sources(tmp_path / "nowhere") == []
+    assert "Where the recordings come from" not in recordings.page(measured(), [])
 
 
 def test_a_run_without_a_closing_line_is_refused():

@@ -17,8 +17,8 @@ def air(rng: Generator, item: int) -> list[Signal]:
 
     The chain of `synthesis/air.py`: transmitter, burst, propagation, neighbour, receiver filter, mirror, converter,
     and for some the tuner of `emind classify`. SNR is the signal's power while it is on over the noise power in the
-    window's band. The sampling rate is a standard's receiver's in 60 % of the windows of signals that look
-    like one of a standard, else anywhere from 8 kHz to 62 MHz; three tenths of the windows do not tell it.
+    window's band. The sampling rate of a signal that looks like a standard's is mostly one at which its
+    symbols last as there, else anywhere from 8 kHz to 62 MHz; three tenths of the windows do not tell it.
     ``infer_class`` is "noise" where there is no signal.
     """
     length, name = cell(item, LENGTHS, CLASSES)

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from . import modulators as mod
 from .air_messages import message, programme
 from .air_ofdm import any_ofdm
-from .air_standards import rate_of, some
+from .air_standards import rate_if_standard, rate_of
 
 # 802.15.4 chips of data symbol 0 at 2.4 GHz; the others are rotations by 4 chips, 8...15 with odd chips inverted.
 ZIGBEE_CHIPS = np.array([int(c) for c in "11011001110000110101001000101110"])
@@ -335,7 +335,7 @@ def wide_fm(rng: Generator, n: int) -> Signal:
 
 def ofdm(rng: Generator, n: int) -> Signal:
     x, bandwidth, rate = any_ofdm(rng, n)
-    return Signal(x, bandwidth, linear_amplifier=True, multicarrier=True, rate=some(rng, rate))
+    return Signal(x, bandwidth, linear_amplifier=True, multicarrier=True, rate=rate_if_standard(rng, rate))
 
 
 def lora(rng: Generator, n: int) -> Signal:

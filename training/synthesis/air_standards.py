@@ -6,8 +6,8 @@ import math
 
 from numpy.random import Generator
 
-# A signal that looks like one of a standard has its rate in this share of the windows: the rest is equipment with rates of
-# its own.
+# A signal that looks like one of a standard has its rate in this share of the windows: the rest is equipment with rates
+# of its own.
 STANDARD = 0.6
 # Symbols, chips or bits a second, or bandwidth; how far OFDM's carriers lie apart stands in air_ofdm.py.
 RATES_HZ = {
@@ -28,7 +28,7 @@ def rate_of(rng: Generator, name: str, samples: float) -> float:
     return float(rng.choice(RATES_HZ[name])) * samples if rng.random() < STANDARD else math.nan
 
 
-def some(rng: Generator, rate: float) -> float:
+def rate_if_standard(rng: Generator, rate: float) -> float:
     """The rate for the share of windows that have a standard's, nan for the others."""
     return rate if rng.random() < STANDARD else math.nan
 
