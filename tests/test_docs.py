@@ -10,6 +10,7 @@ from conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
          ROOT / "examples" / "README.md", ROOT / "tests" / "usrp_emulator" / "README.md"]
+CARDS = sorted((ROOT / "python" / "emind" / "weights").glob("*.md"))
 BARE = re.compile(r"(emind|emind-train|python3?|pip|examples/\S+\.py)( |$)")  # as they stand on nobody's PATH
 SCRIPT = re.compile(r"(\S*)\b(examples/\w+\.py)")
 
@@ -20,9 +21,16 @@ def commands_of(text: str) -> list[str]:
     return [line for block in blocks if not re.search("[─►│]", block) for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES + CARDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_s_commands_name_the_environment_that_has_them(page):
     assert [line for line in commands_of(page.read_text(encoding="utf-8")) if BARE.match(line)] == []
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_a_card_s_commands_which_stand_in_its_lines_name_it_too(card):
+    words = re.findall(r"`([^`\n]+)`", card.read_text(encoding="utf-8"))
+    assert any(one.startswith(".venv/bin/emind-train ") for one in words)
+    assert [one for one in words if BARE.match(one)] == []
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name)

@@ -89,6 +89,8 @@ def test_the_papers_tables_stand_beside_ours_with_what_they_were_measured_on(rep
     assert radar["rows"][radar["ours"][0]][4] == figures["mae"]["num_pulses"] and len(ours) == len(rows["EMind"])
     si = next(one for one in report[0]["tables"]["radar"] if one["title"] == "Mean absolute errors in SI units")
     assert [row[1] for row in si["rows"]] == ["1", "s", "s", "s"] and si["rows"][1][-1] == figures["mae"]["pulse_width"]
+    sets = next(one for one in report[0]["tables"]["radar"] if one["title"] == "EMind, Table IV: the set")
+    assert sets["rows"][1][-1] is None  # of 24 windows of a set of 120: not all its SNRs
     separation = report[0]["tables"]["separation"][0]
     assert [row[0] for row in separation["rows"]][-1] == "the untouched mixture"
     sensing = [row[0] for row in report[0]["tables"]["sensing"][0]["rows"]]
@@ -128,6 +130,7 @@ def test_a_bound_is_kept_and_said(weights, runs, tmp_path):  # noqa: F811
     head = told["heads"]["technology"]
     assert head["figures"]["windows"] == 6 and head["bounded"] and head["differs"] is None and "t-SNE" not in page
     assert told["command"].endswith("--heads technology --windows 6") and "part of the test windows" in page
+    assert told["tables"]["technology"][0]["title"].endswith(", ours on 6 test windows")
 
 
 def test_given_files_are_measured_and_the_other_heads_told_from_the_file(weights, runs, tmp_path, capsys):  # noqa: F811
@@ -183,7 +186,8 @@ def test_a_card_tells_each_head_by_what_the_header_says(weights):
     written = {path.name for path in task_card.write_card(weights)}
     card, header = weights.with_suffix(".md").read_text(), load_weights(weights)[2]
     assert {"every.md", "every-sensing.png", "every-denoise.png"} <= written
-    assert "`emind-train finetune --task x`" in card and "emind-train evaluate every" in card
+    assert "`.venv/bin/emind-train finetune --task x`" in card
+    assert f"`.venv/bin/emind-train evaluate {weights}`" in card
     for name in TASKS:
         part = card.split(f"## {name}\n")[1].split("\n## ")[0]
         assert "- Falls short: " in part and "- Calibration: " in part and header["figures"][name]["set"] in part
@@ -200,7 +204,8 @@ def test_a_head_that_was_added_to_a_file_is_measured_beside_the_kept_ones(weight
     assert all(told["heads"][name]["differs"] == [] for name in ("interference", "technology"))
     task_card.write_card(path)
     card = path.with_suffix(".md").read_text()
-    assert card.index("1. `emind-train finetune --task x`") < card.index("2. `emind-train finetune --task y`")
+    assert card.index("1. `.venv/bin/emind-train finetune --task x`") < card.index(
+        "2. `.venv/bin/emind-train finetune --task y`")
 
 
 # ------------------------------------------------------------------------------------------------ parts

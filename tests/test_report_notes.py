@@ -1,13 +1,17 @@
-"""What a table beside published figures says of how ours were had: shown anomalies, rates, more of the set."""
+"""What a table beside published figures says of how ours were had: shown anomalies, rates, more of the set, how many
+windows; and on a card, where ours fall short."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
 from emind.models.checkpoint import read_header
-from emind.runtime.weights import resolve
+from emind.runtime.weights import FOLDER, resolve
+from emind_training import published
 from emind_training.evaluation import Head, heads_of, trained_how
 from emind_training.report_tables import of_head, rates
-from emind_training.task_card import falls_short
+from emind_training.task_card import card, falls_short, write_card
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +19,9 @@ def header():
     return read_header(resolve("emind-nano"))
 
 
-def tables(head: Head) -> list[dict]:
+def tables(head: Head, **more) -> list[dict]:
     return of_head(head.name, {"figures": head.figures, "set": head.set, "trained": trained_how(head),
-                               "classes": list(head.classes), "length": head.length}, "w")
+                               "classes": list(head.classes), "length": head.length} | more, "w")
 
 
 def with_table(head: Head, **values) -> Head:
@@ -55,3 +59,69 @@ def test_a_head_that_had_more_of_its_set_than_the_papers_says_so(header):
     assert "had 82 % of its set to train on, the paper 10 % of its own" in falls_short(heads["interference"])
     assert "had 82 % of its set to train on, the paper 50 % of its own" in falls_short(heads["fingerprint"])
     assert not any("of its set to train on" in line for line in falls_short(heads["radar"]))
+
+
+def snr_of_the_set(head: Head, **more) -> str | None:
+    return next(one for one in tables(head, **more) if one["title"] == "EMind, Table IV: the set")["rows"][1][4]
+
+
+def test_the_snr_of_the_set_is_told_only_of_figures_that_have_all_of_it(header):
+    head = heads_of(header)["interference"]
+    assert snr_of_the_set(head) == "-20 to 20 dB" == snr_of_the_set(head, bounded=False, data={"set": head.set})
+    assert snr_of_the_set(head, bounded=True) is None
+    assert snr_of_the_set(head, data={"set": "EM-Comm"}) is None
+    training, config = head.training, head.training["config"]
+
+    def with_config(**data):
+        return replace(head, training=training | {"config": config | {"data": config["data"] | data}})
+
+    windows = head.figures["windows"]
+    assert snr_of_the_set(with_config(test_examples=windows)) is None
+    assert snr_of_the_set(with_config(test_examples=windows + 1)) == "-20 to 20 dB"
+    own = training["data"][head.name]
+    few = own | {"drawn": own["drawn"] | {"items": 130}}
+    assert snr_of_the_set(replace(head, training=training | {"data": training["data"] | {head.name: few}})) is None
+    given = own | {"drawn": None}
+    given = replace(head, training=training | {"data": training["data"] | {head.name: given}})
+    assert snr_of_the_set(given) == "-20 to 20 dB"
+
+
+def test_titles_say_how_many_windows_were_measured():
+    head = heads_of(read_header(resolve("emind-separation")))["separation"]
+    whole = [one["title"] for one in tables(head)]
+    assert f"Separation, {head.figures['windows']} test windows, one complex gain allowed" in whole
+    assert not any("ours on" in title for title in whole)
+    some = {"windows": 20, "bss_eval": head.figures["bss_eval"] | {"windows": 12}}
+    pairs = {"pairs": head.figures["bss_eval"] | {"windows": 7}}
+    titles = [one["title"] for one in tables(replace(head, figures=head.figures | some | pairs), bounded=True)]
+    assert titles[0].startswith("EMind, Table VIII") and titles[0].endswith(", ours on 12 test windows")
+    assert [title for title in titles if title.startswith("Separation, ")] == [
+        "Separation, 20 test windows, one complex gain allowed", "Separation, 7 pairs, one complex gain allowed",
+        "Separation, 12 windows, one complex gain allowed", "Separation, 12 windows, BSS Eval with 512 taps"]
+
+
+def test_an_error_below_the_published_one_does_not_fall_short():
+    head = heads_of(read_header(resolve("emind-separation")))["separation"]
+    assert falls_short(head) == []
+    bss = head.figures["bss_eval"]
+    worse = bss | {"estimate": bss["estimate"] | {"mse_db": -15.0}}
+    line, = falls_short(replace(head, figures=head.figures | {"bss_eval": worse}))
+    assert line.startswith("MSE, dB -15, EMind, fine-tuned published ")
+
+
+def test_errors_are_the_published_columns_of_which_less_is_better():
+    columns = {column for table in published.tables() for column in table.columns}
+    less = {column.title for column in columns if published.lower_is_better(column)}
+    assert {"MSE", "below the ceiling", "MAE pulses, -10 dB"} <= less
+    assert less == {column.title for column in columns if re.match("MAE|MSE|below", column.title)}
+
+
+@pytest.mark.parametrize("name", ["mine", "emind-separation"])
+def test_the_command_on_a_card_finds_the_file_that_it_is_the_card_of(name, tmp_path):
+    file = tmp_path / f"{name}.safetensors"
+    shutil.copy(resolve("emind-separation"), file)
+    write_card(file)
+    told = re.search(r"`.venv/bin/emind-train evaluate (\S+)`", file.with_suffix(".md").read_text())[1]
+    assert resolve(told) == file
+    released = FOLDER / "emind-separation.safetensors"
+    assert "`.venv/bin/emind-train evaluate emind-separation`" in card(released.stem, read_header(released), set())

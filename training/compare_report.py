@@ -10,6 +10,7 @@ from emind.contract.errors import EMindError
 
 from .ceiling import RANGE_DB, read_ceiling
 from .compare import AWGN7, NOISE_ALONE
+from .lineage import as_run
 from .published import headline
 
 
@@ -131,7 +132,7 @@ def write_page(page: Path, name: str, text: str, command: str, rows: list[dict],
         picture = page.parent / "images" / f"{name}.png"
         picture.parent.mkdir(exist_ok=True)
         draw(picture, rows, set_name)
-        inside = f"\n`{command}`\n\n{text}\n![accuracy over SNR](images/{picture.name})\n"
+        inside = f"\n`{as_run(command)}`\n\n{text}\n![accuracy over SNR](images/{picture.name})\n"
         page.write_text(before + "\n" + inside + behind, encoding="utf-8")
     except OSError as fault:
         raise EMindError(f"{page}: {fault.strerror or fault}") from None

@@ -17,6 +17,7 @@ from emind.models.heads import MultiHead
 
 from .config import FinetuneConfig
 from .finetune import FAMILY_OF_LABEL, TEST_SEED, VALIDATION_SEED, family_scores, fixed_batches, predict
+from .lineage import as_run
 from .measures import expected_calibration_error
 
 SNR_STEP_DB = 4.0
@@ -120,7 +121,7 @@ def card(name: str, command: str, header: dict, picture: str) -> str:
         f"- Architecture: {architecture}; {training['parameters']:,} parameters.",
         f"- Window: {window['length']} samples, hop {window['hop']}, normalised by `{window['normalisation']}`; "
         f"sample rates {window['rate_min_hz']:g} to {window['rate_max_hz']:g} Hz.",
-        f"- Made by: `{command}`", f"- Code: `{training['code']}`; seed {training['config']['run']['seed']}.",
+        f"- Made by: `{as_run(command)}`", f"- Code: `{training['code']}`; seed {training['config']['run']['seed']}.",
         *([f"- Encoder started from `{init['name']}`, SHA-256 `{init['sha256']}`"
            + (f"; not from it: {', '.join(init['fresh'])}." if init["fresh"] else ".")] if init else []),
         f"- Data: {training['windows']:,} generated windows, each drawn once ({training['data']}). No recording was "

@@ -12,7 +12,9 @@ import json
 import time
 from pathlib import Path
 
-from emind.contract.errors import UsageError
+from emind.contract.errors import EMindError, UsageError
+
+from .outputs import writable
 
 
 def add_arguments(e: argparse.ArgumentParser) -> None:
@@ -25,8 +27,9 @@ def add_arguments(e: argparse.ArgumentParser) -> None:
                    "them; default: the sets are drawn again")
     e.add_argument("--runs", type=Path, default=Path("runs"), help="folder in which drawn sets lie, or are put")
     e.add_argument("--out", type=Path, metavar="FOLDER", help="where NAME.html and NAME.json go; default RUNS/evaluate")
-    e.add_argument("--pretraining", type=Path, metavar="FILE", help="pretrained weights file, or the folder of a "
-                   "pretraining run, whose probe is shown; default: the released file that the encoder started from")
+    e.add_argument("--pretraining", metavar="WEIGHTS", help="released name or path of a pretrained file, or the "
+                   "folder of a pretraining run, whose probe is shown; default: the released file that the encoder started "
+                   "from")
     e.add_argument("--baselines", action="store_true", help="measure energy detection beside sensing and train an "
                    "autoencoder beside anomaly, on the same split; default: their figures in the file, if it has them")
     e.add_argument("--no-map", action="store_true", help="leave out the t-SNE of features, which takes some seconds a "
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from emind.runtime.weights import resolve
 
     from .report import page
-    from .report_contents import contents
+    from .report_contents import contents, pretraining_of
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
@@ -55,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     if AUTOENCODER in header and (args.heads or args.data or args.baselines):
         raise UsageError(f"{path.name}: a pretrained file has no heads, so --heads, --data and --baselines have no "
                          "meaning")
+    pretraining = pretraining_of(path, header, _pretraining(args.pretraining))
+    folder = writable(args.out) if args.out else writable(args.runs / "evaluate", "--runs")
     evaluated = None if AUTOENCODER in header else _evaluated(path, args, say)
-    report, pictures = contents(path, header, evaluated, args.pretraining, not args.no_map)
+    report, pictures = contents(path, header, evaluated, pretraining, not args.no_map)
     report |= _run(args, time.monotonic() - started)
-    folder = args.out or args.runs / "evaluate"
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in ((".json", json.dumps(report, indent=1, allow_nan=False) + "\n"),
                          (".html", page(report, pictures))):
         (folder / (path.stem + suffix)).write_text(text, encoding="utf-8")
@@ -69,6 +72,18 @@ def run(args: argparse.Namespace) -> int:
         say(line)
     say(f"wrote {folder / path.stem}.html and .json")
     return 0
+
+
+def _pretraining(given: str | None) -> Path | None:
+    """A run's folder as it is, else the file. EMindError where there is neither."""
+    from emind.runtime.weights import resolve
+
+    if given is None or Path(given).is_dir():
+        return Path(given) if given else None
+    try:
+        return resolve(given)
+    except EMindError as fault:
+        raise EMindError(f"--pretraining: {fault}") from None
 
 
 def _evaluated(path: Path, args: argparse.Namespace, say):
@@ -99,7 +114,7 @@ def _run(args: argparse.Namespace, seconds: float) -> dict:
     words += ["--heads", *args.heads] if args.heads else []
     words += ["--windows", str(args.windows)] if args.windows else []
     words += ["--data", *map(str, args.data)] if args.data else []
-    words += ["--pretraining", str(args.pretraining)] if args.pretraining else []
+    words += ["--pretraining", args.pretraining] if args.pretraining else []
     words += ["--baselines"] if args.baselines else []
     return {"command": " ".join(words), "code": code_version(), "windows": args.windows, "seconds": round(seconds, 1),
             "machine": {"processor": processor(), "torch": torch.__version__},

@@ -22,6 +22,7 @@ from emind.models.heads import MultiHead, energy
 from . import evaluate as air
 from . import measures
 from .config import config_from_dict
+from .evaluation_record import differences, trained_how
 from .finetune import HEAD, TEST_SEED, fixed_batches
 from .synthesis.build import VERSION
 from .lineage import refuse_grown
@@ -368,43 +369,3 @@ def _from_pooled(model: MultiHead, head: Head, pooled_BF: torch.Tensor) -> torch
 
 def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
-
-
-# ------------------------------------------------------------------------------------------------ the record
-
-
-def differences(now: dict, stored: dict, path: str = "") -> list[str]:
-    """Paths of figures that are not those of the file; figures that the file lacks do not count."""
-    out = []
-    for key, value in stored.items():
-        if key in ("set", "track", "episodes", "baselines"):
-            continue
-        where = f"{path}{key}"
-        if key not in now:
-            out.append(where)
-        elif isinstance(value, dict) and isinstance(now[key], dict):
-            out += differences(now[key], value, where + ".")
-        elif now[key] != value:
-            out.append(where)
-    return out
-
-
-def trained_how(head: Head) -> dict:
-    """How a head was trained, for people."""
-    training, config = head.training, head.training["config"]
-    data = training["data"]
-    out = {"command": training.get("command"), "code": training["code"], "machine": training["machine"],
-           "seconds": training["seconds"], "steps": training["steps"], "seed": config["run"]["seed"],
-           "track": training.get("track", "full"), "per_class": training.get("per_class"),
-           "init": (training.get("init") or {}).get("name")}
-    if "tasks" in training:
-        own, table = data[head.name], head.config.of(head.name)
-        out |= {"rates_hz": training["heads"][head.name]["rates_hz"], "any_rate": table.any_rate}
-        if head.task.kind == ANOMALY:
-            out["detector"] = table.detector
-        out |= {"examples": training["examples"].get(head.name, 0), "drawn": own.get("drawn"),
-                "split": (own.get("drawn") or {}).get("split") if isinstance(own.get("drawn"), dict) else None,
-                "parts": {part: own[part]["examples"] for part in PARTS if part in own}}
-    else:
-        out |= {"examples": training["windows"], "drawn": data, "split": None, "parts": {}}
-    return out

@@ -16,6 +16,12 @@ from emind.models.checkpoint import AUTOENCODER, read_header
 from .synthesis.build import file_hash
 
 FOLDER = "python/emind/weights"
+ENVIRONMENT = ".venv/bin/"  # where `make install` puts the commands; they are on nobody's PATH
+
+
+def as_run(command: str) -> str:
+    """A command of ours as it is typed at the root of the repository; headers have it without the environment."""
+    return ENVIRONMENT + command if command.startswith("emind-train ") else command
 
 
 def origin(path: Path) -> dict:
@@ -64,14 +70,14 @@ def commit_with(path: Path, sha256: str) -> str | None:
 
 
 def steps(training: dict) -> list[tuple[str, str]]:
-    """Command and how it went, the oldest first, from the header of a fine-tuned file."""
+    """Command, as it is typed, in backticks, and how it went, the oldest first, from the header of a fine-tuned file."""
     kept, init = training.get("kept_heads"), training.get("init")
     before, place = started(init) if init else ([], None)
     start = f"started from `{init['name']}`, SHA-256 `{init['sha256']}`" if init else "from random weights"
     command = training.get("command")
     if command and place:
         command = _with_option(command, "--init", place)
-    told = f"`{command}`" if command else "The command stands in the card of the file that the heads are from."
+    told = f"`{as_run(command)}`" if command else "The command stands in the card of the file that the heads are from."
     how = (f"Code `{training['code']}`, seed {training['config']['run']['seed']}, {training['steps']:,} steps, "
            f"{training['seconds'] / 60:.0f} minutes; {start}.")
     made = [*(steps(kept["training"]) if kept else []), *before, (told, how)]
@@ -83,11 +89,11 @@ def started(source: dict) -> tuple[list[tuple[str, str]], str | None]:
     if "grown_from" in source:
         before, place = started(source["grown_from"])
         command = _with_first(source["command"], place) if place else source["command"]
-        return [*before, (f"`{command}`", f"SHA-256 `{source['sha256']}`.")], None  # `--init` names it as it is
+        return [*before, (f"`{as_run(command)}`", f"SHA-256 `{source['sha256']}`.")], None  # `--init` names it as it is
     if "commit" not in source:
         return [], None
     place = f"runs/{Path(source['name']).stem}-{source['commit']}.safetensors"
-    return [(f"`git show {source['commit']}:{FOLDER}/{source['name']} > {place}`",
+    return [(f"`mkdir -p runs && git show {source['commit']}:{FOLDER}/{source['name']} > {place}`",
              f"The released file of that commit; its card says how it was made. SHA-256 `{source['sha256']}`.")], place
 
 
@@ -96,12 +102,13 @@ def afterwards(training: dict) -> list[tuple[str, str]]:
     weights = _option(training.get("command") or "", "--out") or "WEIGHTS"
     out = []
     for head, told in training.get("unknown", {}).items():
-        out.append((f"`emind-train unknown {weights} --known-kept {told['known_kept']:g} --windows {told['windows']}`",
-                    f"From where on `{head}` says `unknown`."))
+        command = f"emind-train unknown {weights} --known-kept {told['known_kept']:g} --windows {told['windows']}"
+        out.append((f"`{as_run(command)}`", f"From where on `{head}` says `unknown`."))
     if "reference" in training:
         told = training["reference"]
         kinds = f" --kinds {told['kinds']['windows']}" if "kinds" in told else ""
-        out.append((f"`emind-train reference {weights} --windows {told['windows']} --kept {told['kept']}{kinds}`",
+        command = f"emind-train reference {weights} --windows {told['windows']} --kept {told['kept']}{kinds}"
+        out.append((f"`{as_run(command)}`",
                     "Windows of known classes, so that classes can be enrolled (a head without classes yet)."))
     return out
 

@@ -15,6 +15,8 @@ import numpy as np
 from emind.contract.errors import EMindError
 from emind.models.checkpoint import AUTOENCODER, read_header
 
+from .lineage import as_run
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "pretraining.md"
 RELEASED = "*-pretrained.safetensors"
@@ -105,7 +107,7 @@ def card(name: str, header: dict) -> str:
     lines = [
         f"# {name}", "",
         "EMind masked autoencoder after pretraining: an encoder and the decoder that it was trained with, no heads. "
-        f"`emind-train finetune --init {name}` starts from its encoder.", "",
+        f"`{as_run(f'emind-train finetune --init {name}')}` starts from its encoder.", "",
         f"- Encoder: {encoder}; {parameters['encoder']:,} parameters.",
         f"- With it: {decoder}; {parameters['autoencoder']:,} parameters in all.",
         f"- Normalised by `{header['window']['normalisation']}`.",
@@ -114,7 +116,7 @@ def card(name: str, header: dict) -> str:
         f"- Time: {training['seconds'] / 60:.0f} minutes on {machine['processor']}, {machine['processes']} processes of "
         f"{machine['threads']} threads beside other work; torch {machine['torch']}.",
         f"- Code: `{training['code']}`; seed {training['config']['run']['seed']}.",
-        f"- Made by: `emind-train pretrain --config FILE.toml --out {name}.safetensors`, FILE.toml being", "",
+        f"- Made by: `{as_run(f'emind-train pretrain --config FILE.toml --out {name}.safetensors')}`, FILE.toml being", "",
         "```toml", *_toml(training["config"]), "```", "",
         "## Loss", "",
         f"{loss} On validation signals, mean over the sets: {training['history'][0]['validation']:.4f} before the first "
@@ -138,8 +140,9 @@ def card(name: str, header: dict) -> str:
             "",
         ]  # fmt: skip
     if "fewshot" in header["figures"]:
+        few = header["figures"]["fewshot"]
         lines += ["## Pretrained against random weights", "", f"![Few-shot]({name}-fewshot.png)", "",
-                  *fewshot_lines(header["figures"]["fewshot"])]  # fmt: skip
+                  *fewshot_lines(few | {"command": as_run(few["command"])})]  # fmt: skip
     lines += ["## Corpus", "", "| file | SHA-256 |", "|---|---|"]
     lines += [f"| {file} | `{digest}` |" for file, digest in corpus["files"].items()]
     return "\n".join(lines) + "\n"

@@ -18,6 +18,7 @@ from .config import read_toml
 
 FILE = Path(__file__).with_name("published.toml")
 REGENERATED = "-regen"
+ERRORS = ("mae", "mse_db", "distance_to_ceiling_points")  # first words of keys of which less is better
 UNITS = {"%": 100.0, "µs": 1e6, "": 1.0, "dB": 1.0, "points": 1.0}  # of a column, in those of our figures
 
 
@@ -99,6 +100,10 @@ def headline(set_name: str, key: str = "accuracy") -> dict[str, float]:
                 if table.rows[name][column] is not None:
                     out[name] = table.rows[name][column]
     return out
+
+
+def lower_is_better(column: Column) -> bool:
+    return column.key.partition("@")[0].split(".")[0] in ERRORS
 
 
 def own_row(table: Table, figures: dict) -> tuple[float | None, ...]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 
+from .lineage import as_run
 from .report_tables import table, text
 
 STYLE = """body{font:15px/1.5 sans-serif;max-width:1080px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
@@ -18,8 +20,8 @@ td,th{border:1px solid #ccc;padding:.15em .5em;text-align:right;white-space:nowr
 td:first-child,th:first-child{text-align:left;white-space:normal}tr.ours td{font-weight:bold;background:#eef7ee}
 .pictures{display:flex;flex-wrap:wrap;gap:.6em 1.4em;align-items:flex-start}img{max-width:100%;display:block}
 .note{color:#555;font-size:13px;margin:.1em 0}.bad{color:#a51d1d}nav ul{columns:2}pre{white-space:pre-wrap;
-word-break:break-all;background:#f5f5f5;padding:.5em;font-size:12px}figure{margin:.4em 0;break-inside:avoid}
-figcaption{font-size:13px;color:#555;max-width:60em}
+word-break:break-all;background:#f5f5f5;padding:.5em;font-size:12px}code{word-break:break-all}
+figure{margin:.4em 0;break-inside:avoid}figcaption{font-size:13px;color:#555;max-width:60em}
 @media print{body{max-width:none;margin:0;font-size:10px}h2.head{break-before:page}h3{break-after:avoid}
 img{max-height:8.5cm}tr{break-inside:avoid}.note,figcaption{font-size:9px}
 table{font-size:9px}.wide{overflow:visible}}"""
@@ -45,7 +47,7 @@ def page(report: dict, pictures: dict[str, list[tuple[str, bytes]]]) -> str:
              "<nav><ul>", *(f"<li><a href='#{key}'>{_e(name)}</a></li>" for key, name in sections), "</ul></nav>",
              "<h2 id='summary'>Summary</h2>", _table(report["tables"]["summary"]),
              *(f"<p class='bad'>{_e(line)}</p>" for line in report["warnings"]), _pictures(pictures.get("", [])),
-             "<h2 id='run'>What was run</h2>", _table(_run(report)), f"<pre>{_e(report['command'])}</pre>"]
+             "<h2 id='run'>What was run</h2>", _table(_run(report)), f"<pre>{_e(as_run(report['command']))}</pre>"]
     for name, head in heads.items():
         parts += [f"<h2 class='head' id='head-{name}'>Head {_e(name)}: {_e(head['set'])}</h2>", *_about(head),
                   *map(_table, report["tables"][name]), _pictures(pictures.get(name, []))]
@@ -70,9 +72,7 @@ def _run(report: dict) -> dict:
 
 def _about(head: dict) -> list[str]:
     trained = head["trained"]
-    start = f"from {trained['init']}" if trained["init"] else "from random weights"
-    words = [f"Trained {start}, track {trained['track']}, {trained['examples']:,} windows in {trained['steps']:,} "
-             f"steps, seed {trained['seed']}, code {trained['code']}, {trained['seconds'] / 60:.0f} minutes of the run."]
+    words = [f"Track {trained['track']}; {trained['examples']:,} windows were shown in training."]
     if head["measured"]:
         if head["differs"] is None:
             words.append("Measured anew on part of the test windows." if head["bounded"] else
@@ -88,8 +88,17 @@ def _about(head: dict) -> list[str]:
     if "temperature" in calibration:
         note = head.get("details", {}).get("temperature_note")
         words.append(f"Temperature {calibration['temperature']:.3f}." + (f" To know: {note}." if note else ""))
-    lines = [f"<p>{_e(' '.join(words))}</p>"]
-    return [*lines, f"<pre>{_e(trained['command'])}</pre>"] if trained["command"] else lines
+    made = (f"<li>{_step(command)}<p class='note'>{_words(how)}</p></li>" for command, how in trained["made"])
+    return [f"<p>{_e(' '.join(words))}</p>", "<p>Made by</p><ol>", *made, "</ol>"]
+
+
+def _step(command: str) -> str:
+    """A command in backticks, or a sentence where the file has none."""
+    return f"<pre>{_e(command.strip('`'))}</pre>" if command.startswith("`") else f"<p>{_words(command)}</p>"
+
+
+def _words(text: str) -> str:
+    return re.sub("`([^`]*)`", r"<code>\1</code>", _e(text))
 
 
 def _data(report: dict) -> list[str]:

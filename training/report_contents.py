@@ -26,16 +26,16 @@ Pictures = dict[str, list[tuple[str, bytes]]]
 
 
 def contents(
-    path: Path, header: dict, evaluated: Evaluation | None, pretraining: Path | None, with_map: bool
+    path: Path, header: dict, evaluated: Evaluation | None, pretraining: dict | None, with_map: bool
 ) -> tuple[dict, Pictures]:
-    """The report, but for what was run, and its pictures. EMindError where ``pretraining`` cannot be used."""
+    """The report, but for what was run, and its pictures. ``pretraining``: of :func:`pretraining_of`."""
     heads = evaluated.report if evaluated else {}
     parameters = header["training"]["parameters"]
     report = {
         "weights": {"name": path.stem, "sha256": file_hash(path), "architecture": header["architecture"],
                     "parameters": parameters["encoder"] if isinstance(parameters, dict) else parameters,
                     "window": clean(header["window"])},
-        "heads": heads, "pretraining": pretraining_of(path, header, pretraining), "tables": {},
+        "heads": heads, "pretraining": pretraining, "tables": {},
         "warnings": warnings(heads),
     }
     pictures: Pictures = {}
@@ -167,7 +167,7 @@ def _waveforms(one: Measured) -> list[tuple[str, bytes]]:
 def pretraining_of(path: Path, header: dict, given: Path | None) -> dict | None:
     """Probe and few-shot figures of the pretrained file: this one, the one given, or the released one that the encoder
     started from, known by its hash; else the released one of its size, with ``own`` false. Of a run's folder the probe
-    alone."""
+    alone. EMindError where ``given`` cannot be used."""
     if given is not None and given.is_dir():
         lines = read_log(given / LOG)
         found = [line for line in lines if line.get("kind") == "probe"]

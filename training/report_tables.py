@@ -72,9 +72,12 @@ def beside_published(name: str, head: dict, weights: str) -> list[dict]:
             rows.append(["the untouched mixture", *untouched])
         for who, baseline in figures.get("baselines", {}).items():
             rows.append([f"{who}, same run", *own_row(one, baseline)])
-        out.append(table(f"{one.where}: {one.title} ({one.set})" if not one.other_set else f"{one.where}: {one.title}",
-                         ["", *(column.heading for column in one.columns)], rows, _notes(one, set_name, trained, figures),
-                         mine))
+        title = f"{one.where}: {one.title}" + ("" if one.other_set else f" ({one.set})")
+        if head.get("bounded"):
+            counted = (figures.get("bss_eval") or figures)["windows"]
+            title += f", ours on {counted:,} test windows"
+        out.append(table(title, ["", *(column.heading for column in one.columns)], rows,
+                         _notes(one, set_name, trained, figures), mine))
     published = dataset(set_name)
     if published and out:
         out.append(_sets(published, head))
@@ -124,8 +127,11 @@ def rates(rates_hz, told_any: bool = False) -> float | str | None:
 
 
 def _sets(published: dict, head: dict) -> dict:
+    """Ours without an SNR where the figures are of windows that may lack some of the set's."""
     rows = [["published", published.get("classes"), published["length"], published["rate_hz"], published["snr"]]]
-    levels = [row["snr_db"] for row in head["figures"].get("by_snr") or () if "snr_db" in row]
+    part = head.get("bounded") or head.get("data", {}).get("set", head["set"]) != head["set"]
+    whole = head["trained"]["whole_test"] and not part
+    levels = [row["snr_db"] for row in head["figures"].get("by_snr") or () if "snr_db" in row] if whole else []
     rows.append([head["set"], len(head["classes"]) or None, head["length"],
                  rates(head["trained"].get("rates_hz"), head["trained"].get("any_rate", False)),
                  f"{min(levels):g} to {max(levels):g} dB" if levels else None])
@@ -192,15 +198,14 @@ def by_class(shares: dict[str, float]) -> dict:
 def separation(figures: dict) -> list[dict]:
     """What the answers score and beside it what the untouched mixture scores."""
     out = []
-    groups = {"all test windows, one complex gain allowed": figures,
-              "pairs, one complex gain allowed": figures.get("pairs")}
-    bss = figures.get("bss_eval")
+    groups = {f"{figures['windows']:,} test windows, one complex gain allowed": figures}
+    pairs, bss = figures.get("pairs"), figures.get("bss_eval")
+    if pairs:
+        groups[f"{pairs['windows']:,} pairs, one complex gain allowed"] = pairs
     if bss:
         groups |= {f"{bss['windows']} windows, one complex gain allowed": bss,
                    f"{bss['windows']} windows, BSS Eval with 512 taps": bss}
     for title, one in groups.items():
-        if not one:
-            continue
         suffix = "_512" if title.endswith("taps") else ""
         keys = {key + suffix if key in ("sdr", "sir", "sar") else key: text for key, text in RATIOS.items()}
         rows = [[who, *(one[part].get(key) for key in keys)]

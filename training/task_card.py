@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from emind.models.checkpoint import read_header
+from emind.runtime.weights import FOLDER
 
 from . import report_pictures as draw
 from .evaluate import temperature_note
 from .evaluation import Head, heads_of, trained_how
-from .lineage import steps
-from .published import REGENERATED, base, headline, own_row, tables_of
+from .lineage import as_run, steps
+from .published import REGENERATED, base, headline, lower_is_better, own_row, tables_of
 from .report_tables import of_head, text
 from .tasks import CLASSES
 
@@ -32,7 +33,9 @@ def write_card(weights: Path) -> list[Path]:
             written.append(weights.with_name(f"{weights.stem}-{name}.png"))
             written[-1].write_bytes(picture)
     written.append(weights.with_suffix(".md"))
-    written[-1].write_text(card(weights.stem, header, {path.name for path in written}), encoding="utf-8")
+    released = weights.resolve().parent == FOLDER.resolve()
+    text = card(weights.stem, header, {path.name for path in written}, "" if released else str(weights))
+    written[-1].write_text(text, encoding="utf-8")
     return written
 
 
@@ -49,8 +52,9 @@ def picture_of(head: Head) -> bytes | None:
     return None
 
 
-def card(name: str, header: dict, pictures: set[str]) -> str:
-    """The whole text. ``pictures``: names of files that lie beside it."""
+def card(name: str, header: dict, pictures: set[str], path: str = "") -> str:
+    """The whole text. ``pictures``: names of files that lie beside it. ``path``: of a file that is not a released one,
+    which commands do not know by its name."""
     heads, training, window = heads_of(header), header["training"], header["window"]
     machine = training["machine"]
     architecture = ", ".join(f"{key} {value}" for key, value in header["architecture"].items())
@@ -61,7 +65,7 @@ def card(name: str, header: dict, pictures: set[str]) -> str:
         f"- Window: {window['length']} samples, hop {window['hop']}, normalised by `{window['normalisation']}`; sample "
         f"rates {window['rate_min_hz']:g} to {window['rate_max_hz']:g} Hz.",
         f"- Made on {machine['processor']}, torch {machine['torch']}.",
-        f"- Measured again, with more tables and pictures: `emind-train evaluate {name}`.", "",
+        f"- Measured again, with more tables and pictures: `{as_run(f'emind-train evaluate {path or name}')}`.", "",
         "## Made by", "",
         *_commands(training),
     ]  # fmt: skip
@@ -126,8 +130,7 @@ def falls_short(head: Head) -> list[str]:
         ours = own_row(one, figures)
         for who in one.headline:
             for column, theirs, mine in zip(one.columns, one.rows[who], ours, strict=True):
-                lower = column.key.startswith(("mae", "distance"))
-                if theirs is None or mine is None or (mine <= theirs if lower else mine >= theirs):
+                if theirs is None or mine is None or (mine <= theirs if lower_is_better(column) else mine >= theirs):
                     continue
                 on = f" on {base(head.set)}" if head.set.endswith(REGENERATED) else (
                     f" on {one.other_set}" if one.other_set else "")
