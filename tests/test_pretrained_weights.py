@@ -204,6 +204,7 @@ def test_the_command_records_the_file_in_header_and_card(pretrained, tmp_path, c
     digest = file_hash(pretrained[0])
     assert read_header(out)["training"]["init"]["sha256"] == digest
     card = out.with_suffix(".md").read_text()
+    assert "- Made by: `.venv/bin/emind-train finetune --task modulation " in card
     assert f"--init {pretrained[0]}" in card and digest in card
     capsys.readouterr()
     status = train_cli.main(["finetune", "--config", str(toml), "--runs", str(tmp_path / "other"),
