@@ -49,7 +49,7 @@ def test_the_card_is_written_anew_and_says_it(copy):
     header = read_header(copy)
     pictures = {path.name for path in copy.parent.glob("mine-*.png")}
     text = copy.with_suffix(".md").read_text()
-    assert pictures and text == card("mine", header, pictures)
+    assert pictures and text == card("mine", header, pictures, str(copy))
     assert f"{header['calibration']['modulation']['unknown']['threshold']:.3f}" in text
     assert 0.03 < header["figures"]["modulation"]["called_unknown"] < 0.2
 
