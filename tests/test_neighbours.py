@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from emind.contract.vocabulary import MODULATIONS
-from emind.dsp.neighbours import CHANGE, Known, decided, stretches, with_neighbours
+from emind.dsp.neighbours import CHANGE, Known, best_of_best_family, decided, stretches, with_neighbours
 
 NAMES = ("noise", "OFDM", "LoRa", "GFSK")
 
@@ -73,6 +73,22 @@ def test_two_sure_windows_within_one_other_signal_survive():
     rows = [row("OFDM", 0.9, MODULATIONS)] * 5 + [row("GFSK", 0.9, MODULATIONS)] * 2
     rows += [row("OFDM", 0.9, MODULATIONS)] * 5
     assert labels_of(rows, names=MODULATIONS)[0] == ["OFDM"] * 5 + ["GFSK"] * 2 + ["OFDM"] * 5
+
+
+def test_the_likeliest_family_comes_before_its_likeliest_class():
+    """Three quarters for shift keying, divided among its classes, against one class that has a third."""
+    one = np.full(len(MODULATIONS), 1e-3)
+    for name, share in (("OQPSK", 0.35), ("MSK", 0.3), ("GFSK", 0.25), ("2FSK", 0.1)):
+        one[MODULATIONS.index(name)] = share
+    place, share = best_of_best_family(MODULATIONS, one[None])
+    assert MODULATIONS[place[0]] == "MSK" and share[0] == pytest.approx(0.65, abs=0.01)
+    other = one.copy()
+    other[MODULATIONS.index("MSK")] = 0.36
+    labels, confidence = labels_of([one, other], change=0.9, names=MODULATIONS)
+    assert labels == ["MSK", "MSK"] and confidence[0] < 0.5  # of the class, not of its family
+    assert labels_of([one], None, names=MODULATIONS)[0] == ["OQPSK"]  # by itself a window says its likeliest class
+    own = np.array([[0.4, 0.35, 0.25]])
+    assert best_of_best_family(("enrolled", "mine", "noise"), own)[0] == [0]  # a class without a family is one
 
 
 def test_nothing_is_said_across_noise_and_noise_stays():

@@ -3,7 +3,8 @@
 A signal mostly lasts longer than a window, and some windows say little by themselves: the preamble of a packet is a
 steady alternation, one symbol of a slow OFDM signal may be a chirp. The windows of one stretch are taken as a hidden
 Markov chain: from one to the next the class stays, or changes to any other with equal chance. The forward and backward
-passes give each window's probabilities with all of the stretch known (Rabiner 1989, section III).
+passes give each window's probabilities with all of the stretch known (Rabiner 1989, section III). What is said is the
+likeliest class of the likeliest family: within a family probability is often divided among classes that look alike.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.vocabulary import NOISE
+from ..contract.vocabulary import NOISE, family_of
 
 CHANGE = 0.3  # that the next window is of another class, from generated scenes (`python -m emind_training.scenes`)
-LEAST = 0.5  # probability from which on neighbours say what a window of none of the classes is
+LEAST = 0.5  # probability of a family from which on neighbours say what a window of none of the classes is
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,21 @@ def decided(known: Known, change: float | None = CHANGE) -> tuple[np.ndarray, np
         if unknown[one].all():
             continue
         given = with_neighbours(evidence[one], change)
-        clear = ~unknown[one] | (given.max(axis=1) >= LEAST)
-        place[one] = np.where(clear, given.argmax(axis=1), place[one])
-        confidence[one] = np.where(clear, given.max(axis=1), confidence[one])
+        said, share = best_of_best_family(known.labels, given)
+        clear = ~unknown[one] | (share >= LEAST)
+        place[one] = np.where(clear, said, place[one])
+        confidence[one] = np.where(clear, given[np.arange(len(given)), said], confidence[one])
     return place, confidence
+
+
+def best_of_best_family(labels: tuple[str, ...], given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of probabilities (N, C) the likeliest class of the likeliest family, and the probability of that
+    family: int and float (N,)."""
+    families = [family_of(label) for label in labels]
+    member = np.array([[family == one for one in dict.fromkeys(families)] for family in families])
+    shares = given @ member
+    inside = member[:, shares.argmax(axis=1)].T
+    return np.where(inside, given, -1.0).argmax(axis=1), shares.max(axis=1)
 
 
 def stretches(inside: np.ndarray) -> list[tuple[int, int]]:
