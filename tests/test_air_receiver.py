@@ -75,9 +75,9 @@ def test_the_snr_of_a_tuned_window_holds_after_the_tuner(monkeypatch, name):
     original = air.tuned
     monkeypatch.setattr(air, "tuned", lambda x, center, d: decimations.append(d) or original(x, center, d))
     for seed in range(25):
-        noisy = air._tuned_window(np.random.default_rng(seed), name, N, 6.0)
+        noisy, _ = air._tuned_window(np.random.default_rng(seed), name, N, 6.0)
         monkeypatch.setattr(air.ch, "complex_noise", lambda rng, n, power=1.0: 0 * noise(rng, n, power))
-        clean = air._tuned_window(np.random.default_rng(seed), name, N, 6.0)
+        clean, _ = air._tuned_window(np.random.default_rng(seed), name, N, 6.0)
         monkeypatch.setattr(air.ch, "complex_noise", noise)
         measured.append(10 * np.log10(ch.power(clean[128:-128]) / ch.power((noisy - clean)[128:-128])))
     assert len(decimations) > 15 and max(decimations) > 2

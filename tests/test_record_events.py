@@ -31,7 +31,7 @@ def test_a_disk_that_fills_up_during_an_event_costs_what_comes_then_and_nothing_
     assert "No space left" in line and str(small_disk / "take") in line
     counts = json.loads(outcome.out.splitlines()[-1])
     written, dropped, skipped = (counts[f"samples_{name}"] for name in ("written", "dropped", "skipped"))
-    assert written + dropped + skipped == counts["samples_seen"] == count and counts["samples_queued"] == 0
+    assert written + dropped + skipped == counts["samples_seen"] <= count and counts["samples_queued"] == 0
     assert dropped > 0 and len(counts["file_names"]) > 3 and not list(small_disk.glob("*.part"))
     events: dict[str, list[np.ndarray]] = {}
     for row in rows_of(small_disk):

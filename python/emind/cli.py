@@ -55,6 +55,18 @@ def _version() -> str:
         return "(not installed)"
 
 
+def _keep_standard_output() -> None:
+    """Only what the command itself prints reaches standard output: GNU Radio logs to descriptor 1, among JSON lines."""
+    try:
+        sys.stdout.flush()
+        ours = os.fdopen(os.dup(1), "w", buffering=1 if os.isatty(1) else -1, encoding=sys.stdout.encoding,
+                         errors=sys.stdout.errors)  # fmt: skip
+        os.dup2(2, 1)
+    except (OSError, AttributeError):  # one of the two is closed: nothing can be mixed up
+        return
+    sys.stdout = ours
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     if argv is None:
@@ -83,15 +95,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-def _keep_standard_output() -> None:
-    """Only what the command itself prints reaches standard output: GNU Radio logs to descriptor 1, among JSON lines."""
-    try:
-        sys.stdout.flush()
-        ours = os.fdopen(os.dup(1), "w", buffering=1 if os.isatty(1) else -1, encoding=sys.stdout.encoding,
-                         errors=sys.stdout.errors)  # fmt: skip
-        os.dup2(2, 1)
-    except (OSError, AttributeError):  # one of the two is closed: nothing can be mixed up
-        return
-    sys.stdout = ours
