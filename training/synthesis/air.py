@@ -58,10 +58,11 @@ def air_batch(seed: int, number: int, size: int, config: AirConfig = AirConfig()
 
 
 def told_rate(rng: Generator, standard: np.ndarray, config: AirConfig = AirConfig()) -> np.ndarray:
-    """Rates in Hz that receivers tell of their windows: those of standards (nan: no standard) as far as they lie in the
-    range, any other else, nan for the share that is withheld."""
+    """Rates in Hz that receivers tell of their windows: those of standards, any where there is none (nan), nan for the
+    share that is withheld and where the standard's lies outside of the range."""
     rate = np.exp(rng.uniform(np.log(config.rate_min_hz), np.log(config.rate_max_hz), np.shape(standard)))
-    rate = np.where((standard >= config.rate_min_hz) & (standard <= config.rate_max_hz), standard, rate)
+    rate = np.where(np.isnan(standard), rate, standard)
+    rate = np.where((rate >= config.rate_min_hz) & (rate <= config.rate_max_hz), rate, np.nan)
     return np.where(rng.random(np.shape(standard)) < config.rate_unknown, np.nan, rate)
 
 

@@ -214,10 +214,12 @@ def _zigbee(nibble: int) -> np.ndarray:
     return chips
 
 
-def _shift_keyed(rng: Generator, n: int, order: int, pulse: np.ndarray, index: float, sps: float) -> Signal:
+def _shift_keyed(rng: Generator, n: int, order: int, pulse: np.ndarray, index: float, sps: float,
+                 manchester: float = 0.25) -> Signal:
+    """``manchester``: share whose bits are sent as two of opposite sign, where there are two levels."""
     count = mod.symbols_needed(sps, pulse, n)
     values = _data(rng, count, order)
-    if order == 2 and rng.random() < 0.25:  # Manchester-coded data
+    if order == 2 and rng.random() < manchester:
         bits = values[: count // 2 + 1]
         values = np.stack([bits, 1 - bits], 1).ravel()
         values = np.concatenate([values, values])[:count]
@@ -276,7 +278,7 @@ def gfsk(rng: Generator, n: int) -> Signal:
     kind = rng.random()
     if kind < 0.4:  # Bluetooth and its like
         index, sps = rng.uniform(0.28, 0.55), _log_uniform(rng, 2.0, 20.0)
-        x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps)
+        x = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.4, 0.6)), index, sps, manchester=0.0)
         return replace(x, rate=rate_of(rng, "Bluetooth", sps))
     if kind < 0.6:  # home automation and meters: tones further apart
         index = _log_uniform(rng, 0.5, 2.5)
@@ -289,9 +291,11 @@ def gfsk(rng: Generator, n: int) -> Signal:
 
 def msk(rng: Generator, n: int) -> Signal:
     # Without a Gaussian filter MSK is rare, and the chips of 802.15.4 (OQPSK) look the same.
-    pulse = mod.rectangle() if rng.random() < 0.25 else mod.gaussian(rng.uniform(0.25, 0.5))
     sps = _samples_per_symbol(rng)
-    return replace(_shift_keyed(rng, n, 2, pulse, 0.5, sps), rate=rate_of(rng, "GMSK", sps))
+    if rng.random() < 0.25:
+        return _shift_keyed(rng, n, 2, mod.rectangle(), 0.5, sps)
+    smooth = _shift_keyed(rng, n, 2, mod.gaussian(rng.uniform(0.25, 0.5)), 0.5, sps, manchester=0.0)
+    return replace(smooth, rate=rate_of(rng, "GMSK", sps))
 
 
 def am_dsb(rng: Generator, n: int) -> Signal:
@@ -322,10 +326,11 @@ def _broadcast_audio(rng: Generator, n: int, bandwidth: float) -> np.ndarray:
 
 def wide_fm(rng: Generator, n: int) -> Signal:
     deviation = _log_uniform(rng, 0.04, 0.35)
-    bandwidth = deviation / rng.uniform(3.5, 12.0)
-    m, rate = _broadcast_audio(rng, n, bandwidth), math.nan
-    if rng.random() < 0.6:  # broadcast stereo: 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
-        rate = rate_of(rng, "broadcast", 1 / bandwidth)
+    stereo = rng.random() < 0.6
+    rate = rate_of(rng, "broadcast", 1.0) if stereo else math.nan  # at one sample a cycle of the audio's band
+    bandwidth = deviation / rng.uniform(3.5, 12.0 if math.isnan(rate) else 5.2)  # a standard's reaches 75 kHz
+    m, rate = _broadcast_audio(rng, n, bandwidth), rate / bandwidth
+    if stereo:  # 19 kHz pilot, difference signal on 38 kHz, audio to 15 kHz
         t = np.arange(n) * bandwidth / 15.0
         phase = 2 * np.pi * rng.random()
         side = _broadcast_audio(rng, n, bandwidth) * rng.random()

@@ -11,9 +11,9 @@ from numpy.random import Generator
 STANDARD = 0.6
 # Symbols, chips or bits a second, or bandwidth; how far OFDM's carriers lie apart stands in air_ofdm.py.
 RATES_HZ = {
-    "802.15.4": (2e6, 2e6, 2e6, 1e6),  # chips
-    "Bluetooth": (1e6, 1e6, 1e6, 2e6),
-    "short range": (4.8e3, 9.6e3, 19.2e3, 38.4e3, 40e3, 50e3, 100e3, 250e3, 1.152e6),
+    "802.15.4": (2e6,),  # chips at 2.4 GHz: below one gigahertz a symbol has another number of them
+    "Bluetooth": (1e6, 1e6, 1e6, 2e6, 1.152e6),  # and DECT, the last
+    "short range": (4.8e3, 9.6e3, 19.2e3, 38.4e3, 40e3, 50e3, 100e3, 250e3),
     "GMSK": (9.6e3, 9.6e3, 270.833e3, 270.833e3),
     "private radio": (4.8e3, 4.8e3, 2.4e3),
     "telegram": (32.768e3, 100e3, 4.8e3, 1.2e3, 2.4e3, 9.6e3),
