@@ -119,3 +119,32 @@ def test_weights_that_are_still_loading_when_a_block_is_closed_are_given_back_to
     go.set()
     assert block.inference._weights.changer.wait(60) and len(loaded) == 1
     assert gone(first) and gone(loaded[0].processes[0])
+
+
+def test_a_closed_remote_block_leaves_its_hosts_and_keeps_its_counts(tmp_path):
+    pytest.importorskip("gnuradio.zeromq")
+    from emind.remote_inference import remote_inference
+    from emind.windowing import windowing
+    from fake_host import LENGTH, SignEngine, running_host
+
+    address = f"ipc://{tmp_path}/host"
+    with running_host(address, SignEngine()):
+        block = remote_inference([address], LENGTH, policy="lossless")
+        left, leave = [], block.engine._link.close
+        block.engine._link.close = lambda: (left.append(True), leave())
+        source, cut, graph = endless(), windowing(LENGTH, LENGTH), gr.top_block()
+        graph.connect(source, cut, block, blocks.null_sink(gr.sizeof_gr_complex * LENGTH))
+        graph.start()
+        try:
+            with pytest.raises(EMindError, match="still runs"):
+                block.close()
+            assert not left
+        finally:
+            source.over.set()
+            graph.wait()
+        block.close()
+        block.close()  # as often as one likes
+        assert left == [True]
+        counts = block.statistics()
+        assert counts["windows_seen"] == counts["windows_inferred"] + counts["windows_skipped"]
+        assert block.hosts()[0]["address"] == address
