@@ -31,7 +31,7 @@ class Live:
         self._fresh: queue.Queue = queue.Queue()
 
     def __enter__(self) -> Live:
-        code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from emind.cli import main; sys.exit(main())"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *self._arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
@@ -124,7 +124,7 @@ def events_of(device, *names: str) -> list[dict]:
 
 def run_once(*arguments, timeout: float = 120.0, cwd: Path | None = None) -> subprocess.CompletedProcess:
     """A command that ends by itself."""
-    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from emind.cli import main; sys.exit(main())"
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
                           timeout=timeout, stdin=subprocess.DEVNULL, cwd=cwd,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -212,5 +212,13 @@ def test_batches_files_and_scenes_tell_it(monkeypatch):
     assert np.isnan(told).any() and np.mean(told[np.isfinite(told)] == 3e6) > 0.6
 
 
+def test_scenes_tell_no_rate_where_the_standards_lies_outside_of_the_range(monkeypatch):
+    for name in CLASSES:
+        if name != NOISE:
+            monkeypatch.setitem(air.SIGNALS, name, _at(1e9, air.SIGNALS[name]))
+    told = np.concatenate([_rates_of_signals(scenes.scene(np.random.default_rng(k), 20)) for k in range(6)])
+    assert np.isnan(told).mean() > 0.85  # the others went through a tuner
+
+
 def _rates_of_signals(scene: scenes.Scene) -> np.ndarray:
     return scene.rate_N[scene.label_N != MODULATIONS.index(NOISE)]

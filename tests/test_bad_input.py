@@ -207,7 +207,7 @@ def loaded(*options):
     engine.infer = slow
     return engine
 classify.load = loaded
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())
 """
 
 

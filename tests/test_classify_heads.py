@@ -68,9 +68,10 @@ def test_the_json_has_what_every_head_says_of_every_window(emind, path, recordin
     assert len({line["radar"]["label"] for line in done.lines}) > 2
 
 
-def test_standard_output_has_json_lines_alone_though_gnu_radio_warns(path, recording):
+@pytest.mark.parametrize("target", ["-", "/dev/stdout"])
+def test_standard_output_has_json_lines_alone_though_gnu_radio_warns(path, recording, target):
     arguments = [str(a) for a in options(path, recording)]
-    command = [Path(sys.executable).with_name("emind"), *arguments, "--json", "-"]
+    command = [Path(sys.executable).with_name("emind"), *arguments, "--json", target]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and [json.loads(line)["sample_start"] for line in done.stdout.splitlines()][1] == LENGTH
     assert "outside_training" in done.stderr

@@ -96,7 +96,7 @@ def test_live_ends(raw, small_weights, tmp_path, block, method):
         "    from test_failing_blocks import failing\n"
         f"    live_watch.{block}.{method} = failing(live_watch.{block}.{method}, 2)\n")
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))", "live",
+        [sys.executable, "-c", "import sys; from emind.cli import main; sys.exit(main())", "live",
          "--file", str(raw(tone_bursts(COUNT))), "--rate", "200e3", "--weights", str(small_weights),
          "--backend", "torch-float32"], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)})

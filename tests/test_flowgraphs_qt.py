@@ -117,7 +117,7 @@ def test_record_by_energy_is_ready_for_the_check(emind, raw, tmp_path):
 def test_lines_on_standard_input_label_and_end_a_recording(tmp_path):
     endless = tmp_path / "endless.cf32"
     bursts(2_000_000).tofile(endless)
-    code = "import sys\nfrom emind.cli import main\nsys.exit(main(sys.argv[1:]))"
+    code = "import sys\nfrom emind.cli import main\nsys.exit(main())"
     command = [sys.executable, "-c", code, "record", str(tmp_path / "take"), "--from", str(endless), "--format",
                "cf32_le", "--rate", "1e6", "--paused", "--json"]
     lines = '{"label": {"modulation": "LoRa"}}\n{"colour": 1}\n{"label": {"snr": "loud"}}\n{"stop": true}\n'

@@ -84,7 +84,7 @@ class Paused:
     """`emind live --json -` whose output nobody reads; ``radio`` is the number of the radio's process."""
 
     def __init__(self, *arguments):
-        code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from emind.cli import main; sys.exit(main())"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "live", *map(str, arguments), "--backend", "torch-float32", "--json", "-"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

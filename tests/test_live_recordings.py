@@ -70,7 +70,7 @@ def test_a_terminal_gets_a_table_that_obeys_keys(raw, small_weights):
     """Under a pseudo-terminal: what is heard, the counts, and q to end it."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
-    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from emind.cli import main; sys.exit(main())"
     path = raw(np.tile(tone_bursts(100_000), 40))
     process = subprocess.Popen(
         [sys.executable, "-c", code, "live", "--file", str(path), "--rate", "200e3", "--weights", str(small_weights),
@@ -98,7 +98,7 @@ def test_a_stopped_terminal_holds_up_neither_keys_nor_recording_nor_the_end(raw,
     """Ctrl-S, then q: it ends with whole files, although nothing can be painted."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
-    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from emind.cli import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "live", "--file", str(raw(np.tile(tone_bursts(100_000), 40))), "--rate", "200e3",
          "--weights", str(small_weights), "--backend", "torch-float32", "--record", str(tmp_path / "take")],
@@ -181,7 +181,7 @@ def test_the_level_is_brought_between_its_limits_and_left_there():
 def test_a_full_disk_ends_the_recording_and_not_the_reception(raw, small_weights, tmp_path):
     """Files may grow to 200 kB: what was written is finished, the run goes on and says so at its end."""
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
-            "from emind.cli import main; sys.exit(main(sys.argv[1:]))")
+            "from emind.cli import main; sys.exit(main())")
     done = subprocess.run(
         [sys.executable, "-B", "-c", code, "live", "--file", str(raw(tone_bursts(400_000))), "--rate", "200e3",
          "--weights", str(small_weights), "--backend", "torch-float32", "--record", str(tmp_path / "take"), "--json",

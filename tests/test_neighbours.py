@@ -87,8 +87,21 @@ def test_the_likeliest_family_comes_before_its_likeliest_class():
     labels, confidence = labels_of([one, other], change=0.9, names=MODULATIONS)
     assert labels == ["MSK", "MSK"] and confidence[0] < 0.5  # of the class, not of its family
     assert labels_of([one], None, names=MODULATIONS)[0] == ["OQPSK"]  # by itself a window says its likeliest class
-    own = np.array([[0.4, 0.35, 0.25]])
-    assert best_of_best_family(("enrolled", "mine", "noise"), own)[0] == [0]  # a class without a family is one
+
+
+def test_an_enrolled_class_is_said_where_it_is_likelier_than_each_class_of_a_family():
+    names = (*MODULATIONS, "my node", "yours")
+    one = np.full(len(names), 1e-3)
+    for name, share in (("my node", 0.45), ("GFSK", 0.28), ("MSK", 0.27)):
+        one[names.index(name)] = share
+    place, share = best_of_best_family(names, one[None])
+    assert names[place[0]] == "my node" and share[0] == pytest.approx(0.45)
+    assert labels_of([one], names=names)[0] == ["my node"]
+    one[names.index("GFSK")] = 0.5  # likelier than the enrolled one
+    assert labels_of([one], names=names)[0] == ["GFSK"]
+    two = np.full(len(names), 1e-3)
+    two[[names.index("my node"), names.index("yours")]] = 0.3, 0.4  # they are no family together
+    assert labels_of([two], names=names)[0] == ["yours"]
 
 
 def test_nothing_is_said_across_noise_and_noise_stays():

@@ -28,7 +28,7 @@ from live_run import START_S, Live, driver, run_once
 from usrp_emulator import Emulator
 from usrp_emulator.receiver import Receiver
 
-CODE = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+CODE = "import sys; from emind.cli import main; sys.exit(main())"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "UHD_LOG_CONSOLE_LEVEL": "error"}
 
 

@@ -395,7 +395,7 @@ def test_the_example_flowgraph_asks_both_hosts_and_ends_with_its_file(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 def test_emind_host_serves_and_says_what_it_did(tmp_path, small_weights, how):
     address = f"ipc://{tmp_path}/host"
-    code = "import sys; from emind.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from emind.cli import main; sys.exit(main())"
     arguments = ["host", "--weights", str(small_weights), "--bind", address, "--backend", "torch", "--threads", "1"]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments, "--json"], stdout=subprocess.PIPE, text=True)
     try:

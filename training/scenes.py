@@ -53,10 +53,12 @@ def scene(rng: np.random.Generator, windows: int, config: AirConfig = AirConfig(
     counts = [len(iq) for _, iq, _ in parts]
     any_rate = float(told_rate(rng, np.float64(np.nan), config))
     own = np.array([told for _, _, told in parts])
+    rate = np.where(np.isnan(any_rate) | np.isnan(own), any_rate, own)
+    rate[(rate < config.rate_min_hz) | (rate > config.rate_max_hz)] = np.nan  # better none told than a wrong one
     return Scene(
         np.concatenate([iq for _, iq, _ in parts]),
         np.repeat([MODULATIONS.index(name) for name, _, _ in parts], counts),
-        np.repeat(np.where(np.isnan(any_rate) | np.isnan(own), any_rate, own), counts),
+        np.repeat(rate, counts),
         np.repeat(alone, counts),
     )
 
@@ -65,7 +67,7 @@ def _heard(rng: np.random.Generator, name: str, windows: int, config: AirConfig)
     """One emitter, for so many windows (windows, L), drawn in one piece, and its standard's rate or nan."""
     longer = AirConfig(length=windows * config.length, snr_low_db=0.0, snr_high_db=config.snr_high_db)
     iq, _, rate = window_and_rate(rng, name, longer)
-    return iq.reshape(windows, config.length), rate if config.rate_min_hz <= rate <= config.rate_max_hz else np.nan
+    return iq.reshape(windows, config.length), rate
 
 
 def families_right(known: Known, label_N: np.ndarray, change: float | None) -> np.ndarray:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 
 from ..contract.errors import EMindError
+from ..storage.replacing import own
 
 MOST_WAITING = 50_000  # lines; twice as many where they are no answers
 AT_ONCE = 500
@@ -30,7 +31,7 @@ class LineWriter:
                 sys.stdout.flush()
                 self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)  # without a lock
             else:
-                self._file = open(path, "wb", buffering=0)
+                self._file = open(own(path), "wb", buffering=0)
         except (OSError, AttributeError) as fault:
             raise EMindError(f"{self._name}: cannot be written ({getattr(fault, 'strerror', None) or fault})") from None
         self.dropped = 0

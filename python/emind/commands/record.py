@@ -93,15 +93,14 @@ def run(options: argparse.Namespace) -> int:
     keys = parse_keys(options.key)
     check_target(options.out)
     flowgraph = _from_recording(options, labels) if options.recording else _from_radio(options, labels)
-    out = sys.stdout if options.recording else _without_the_log()
     watchdog = getattr(flowgraph, "watchdog", None)
     Control(flowgraph, keys).run()
     statistics = flowgraph.recorder.statistics() | {"file_names": flowgraph.recorder.files()}
     if options.json:
-        print(json.dumps(statistics), file=out, flush=True)
+        print(json.dumps(statistics), flush=True)
     else:
         for file in statistics["file_names"]:
-            print(file, file=out, flush=True)
+            print(file, flush=True)
         print(f"{statistics['samples_written']:,} of {statistics['samples_seen']:,} samples in "
               f"{statistics['rows']:,} rows; {statistics['samples_dropped']:,} dropped, "
               f"{statistics['samples_skipped']:,} not wanted, {statistics['gaps']} gaps"
@@ -117,13 +116,6 @@ def run(options: argparse.Namespace) -> int:
     if statistics["error"]:
         raise EMindError(statistics["error"])
     return 0
-
-
-def _without_the_log():
-    """Standard output for our own lines only: from here on what GNU Radio logs goes to standard error."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return out
 
 
 def parse_labels(given: list[str]) -> dict:

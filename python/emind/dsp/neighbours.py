@@ -4,7 +4,8 @@ A signal mostly lasts longer than a window, and some windows say little by thems
 steady alternation, one symbol of a slow OFDM signal may be a chirp. The windows of one stretch are taken as a hidden
 Markov chain: from one to the next the class stays, or changes to any other with equal chance. The forward and backward
 passes give each window's probabilities with all of the stretch known (Rabiner 1989, section III). What is said is the
-likeliest class of the likeliest family: within a family probability is often divided among classes that look alike.
+likeliest class of the likeliest family: within a family probability is often divided among classes that look alike. A
+class that was enrolled stands beside the families' classes, and is said where it is likelier than each of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.vocabulary import NOISE, family_of
+from ..contract.vocabulary import MODULATION_FAMILY, NOISE, family_of
 
 CHANGE = 0.3  # that the next window is of another class, from generated scenes (`python -m emind_training.scenes`)
 LEAST = 0.5  # probability of a family from which on neighbours say what a window of none of the classes is
@@ -61,12 +62,15 @@ def decided(known: Known, change: float | None = CHANGE) -> tuple[np.ndarray, np
 
 def best_of_best_family(labels: tuple[str, ...], given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each row of probabilities (N, C) the likeliest class of the likeliest family, and the probability of that
-    family: int and float (N,)."""
+    family: int and float (N,). A class of no family goes before where it is the likeliest class of all."""
     families = [family_of(label) for label in labels]
     member = np.array([[family == one for one in dict.fromkeys(families)] for family in families])
     shares = given @ member
     inside = member[:, shares.argmax(axis=1)].T
-    return np.where(inside, given, -1.0).argmax(axis=1), shares.max(axis=1)
+    likeliest = given.argmax(axis=1)
+    alone = np.array([label not in MODULATION_FAMILY for label in labels])[likeliest]
+    place = np.where(alone, likeliest, np.where(inside, given, -1.0).argmax(axis=1))
+    return place, np.where(alone, given.max(axis=1), shares.max(axis=1))
 
 
 def stretches(inside: np.ndarray) -> list[tuple[int, int]]:
