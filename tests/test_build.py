@@ -81,6 +81,16 @@ def test_another_file_of_the_name_is_refused_unless_it_may_be_overwritten(tmp_pa
         assert reader.metadata["seed"] == "1"
 
 
+def test_a_file_of_another_version_of_a_recipe_is_not_taken_for_done(tmp_path):
+    today = few("Air", 8)
+    [path] = build.build_set(dataclasses.replace(today, version=1), tmp_path, "small", 0)
+    with Reader(path) as reader:
+        assert reader.metadata["origin"] == "emind-train dataset build, recipes 1: Air, items 0 to 7 of 8"
+    assert today.version > 1
+    with pytest.raises(EMindError, match=r"Air.parquet: is another file \(made by '.* recipes 1: Air"):
+        build.build_set(today, tmp_path, "small", 0)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EMindError, match="file"):

@@ -11,6 +11,7 @@ from emind.contract.schema import Signal
 from emind.storage.parquet import Reader, Writer
 from emind_training import task_data, task_files
 from emind_training.augment import augmented, moved
+from emind_training.synthesis.sets import SETS
 from emind_training.task_config import AugmentConfig
 from emind_training.task_data import Examples
 from emind_training.task_files import drawn_set, files_by_set
@@ -66,6 +67,15 @@ def test_another_seed_or_number_of_items_is_another_folder(folder):
     paths = {drawn_set("Wireless-Technology", folder, "small", seed, items)[0]["train"][0].parent
              for seed, items in ((3, 30), (4, 30), (3, 33))}
     assert len(paths) == 3
+
+
+def test_another_version_of_a_recipe_is_another_folder_and_told(folder, monkeypatch):
+    name = "Wireless-Technology"
+    files, about = drawn_set(name, folder, "small", 3, 30)
+    assert about["recipes"] == SETS[name].version == 1
+    monkeypatch.setitem(SETS, name, dataclasses.replace(SETS[name], version=2))
+    later, told = drawn_set(name, folder, "small", 3, 30)
+    assert told["recipes"] == 2 and later["train"][0].parent != files["train"][0].parent
 
 
 def test_an_interrupted_drawing_is_finished_by_the_next(folder, monkeypatch):

@@ -24,8 +24,8 @@ from . import measures
 from .config import config_from_dict
 from .evaluation_record import differences, trained_how
 from .finetune import HEAD, TEST_SEED, fixed_batches
-from .synthesis.build import VERSION
 from .lineage import refuse_grown
+from .synthesis.sets import SETS
 from .task_baselines import baseline_figures, has_baselines
 from .task_config import TaskFinetuneConfig, task_config_from_dict
 from .task_data import Examples, TaskBatch
@@ -221,9 +221,11 @@ def _files(head: Head, asked: Asked, stored: dict) -> tuple[str, SetFiles] | str
     drawn = stored.get("drawn")
     if not drawn:
         return f"it was trained on files of {head.set}; give their test part with --data"
-    if drawn["recipes"] != VERSION:
-        return (f"{head.set} was drawn by recipes of version {drawn['recipes']}, these are of version {VERSION}; give "
-                "its files with --data")
+    recipe = SETS.get(drawn["recipe"])
+    if recipe is None or recipe.version != drawn["recipes"]:
+        here = f"here it is of version {recipe.version}" if recipe else "here there is none of that name"
+        return (f"{head.set} was drawn by version {drawn['recipes']} of the recipe {drawn['recipe']}, {here}; give its "
+                "files with --data")
     asked.say(f"{head.name}: opening {head.set}, or drawing it")
     files, about = drawn_set(drawn["recipe"], asked.runs / "sets", "", drawn["seed"], drawn["items"])
     return head.set, files

@@ -18,7 +18,7 @@ from emind.contract.errors import EMindError, UsageError
 
 from .corpus import PIECE
 from .split import drawn_ratios, split
-from .synthesis.build import VERSION, build_set, drawing, file_hash
+from .synthesis.build import build_set, drawing, file_hash
 from .synthesis.recipe import SIZES
 from .synthesis.sets import SETS
 
@@ -89,7 +89,7 @@ def drawn_set(
     count = items or recipe.items(size)
     ratios = drawn_ratios(name)
     ratios = ratios if len(ratios) == len(PARTS) else THREE_PARTS
-    about = {"recipe": name, "recipes": VERSION, "items": count, "seed": seed, "split": ":".join(map(str, ratios)),
+    about = {"recipe": name, "recipes": recipe.version, "items": count, "seed": seed, "split": ":".join(map(str, ratios)),
              "split_seed": SPLIT_SEED}
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=6).hexdigest()
     own = folder / f"{name}-{digest}"

@@ -31,4 +31,5 @@ def air(rng: Generator, item: int) -> list[Signal]:
     return [Signal(iq(x), "Air", rate, snr=snr if np.isfinite(snr) else None, modulation=name)]
 
 
-RECIPES = (Recipe("Air", air, 736, 73_600, 736_000, note="lengths of Table III"),)
+# Version 2: standards' sample rates, and standards without what they have not.
+RECIPES = (Recipe("Air", air, 736, 73_600, 736_000, note="lengths of Table III", version=2),)

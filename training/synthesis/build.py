@@ -31,7 +31,6 @@ from emind.storage.parquet import Reader, Writer
 from .recipe import Recipe
 from .sets import SETS
 
-VERSION = 1  # of the recipes: another number makes other files
 FILE_SAMPLES = 1 << 26  # of a file: half a gigabyte of complex64
 AHEAD = 3  # blocks drawn ahead for each process
 
@@ -56,7 +55,8 @@ def parts(recipe: Recipe, size: str, seed: int, folder: Path) -> list[Part]:
     for k in range(count):
         first, stop = k * each, min(total, (k + 1) * each)
         name = f"{recipe.name}.parquet" if count == 1 else f"{recipe.name}-{k:04d}-of-{count:04d}.parquet"
-        origin = f"emind-train dataset build, recipes {VERSION}: {recipe.name}, items {first} to {stop - 1} of {total}"
+        made = f"emind-train dataset build, recipes {recipe.version}"  # the plural is that of files that there are
+        origin = f"{made}: {recipe.name}, items {first} to {stop - 1} of {total}"
         out.append(Part(folder / name, first, stop, origin))
     return out
 

@@ -31,7 +31,8 @@ class Recipe:
     """``draw(rng, item)`` returns the rows of item 0, 1, 2, ...: one signal, or signals that belong together.
 
     The item's number decides its class and SNR, so that a set is balanced; the generator decides the rest. ``small``,
-    ``medium`` and ``full`` are numbers of items; ``full`` is as many as were published.
+    ``medium`` and ``full`` are numbers of items; ``full`` is as many as were published. ``version`` stands in files and
+    in the headers of what was trained on them: it goes up when the same seed gives other signals.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Recipe:
     published: Published | None = None
     block: int = 128  # items a process draws at a time
     note: str = ""  # what the table says beside the figures
+    version: int = 1
 
     def items(self, size: str) -> int:
         return {"small": self.small, "medium": self.medium, "full": self.full}[size]
