@@ -8,7 +8,8 @@ import dataclasses
 import pytest
 from emind.models.checkpoint import read_header
 from emind.runtime.weights import resolve
-from emind_training import evaluation
+from emind_training import evaluation, task_card
+from emind_training.evaluation_record import trained_how
 from emind_training.synthesis.sets import SETS
 
 NAME = "separation"
@@ -32,10 +33,15 @@ def files_of(monkeypatch, tmp_path):
     return ask
 
 
-def head_with(**changes):
+def header_with(given=False, **changes):
     header = copy.deepcopy(read_header(resolve(f"emind-{NAME}")))
-    header["training"]["data"][NAME]["drawn"] |= changes
-    return evaluation.heads_of(header)[NAME]
+    own = header["training"]["data"][NAME]
+    own["drawn"] = None if given else own["drawn"] | changes
+    return header
+
+
+def head_with(given=False, **changes):
+    return evaluation.heads_of(header_with(given, **changes))[NAME]
 
 
 def test_a_set_of_the_recipe_s_version_is_drawn_again(files_of):
@@ -54,3 +60,17 @@ def test_each_recipe_s_own_version_decides(files_of, monkeypatch):
 def test_a_set_whose_recipe_is_not_here_is_told(files_of):
     assert "of the recipe EM-Other, here there is none of that name; give its files with --data" in files_of(
         recipe="EM-Other")
+
+
+@pytest.mark.parametrize("changes, whole", [
+    ({}, True), ({"items": SETS["EM-Radar-Mix"].small}, False), ({"recipe": "EM-Other"}, False), ({"given": True}, False)])
+def test_levels_of_a_set_are_told_only_of_what_is_known_to_have_them(changes, whole):
+    assert trained_how(head_with(**changes))["whole_test"] is whole
+
+
+def test_the_card_of_a_file_whose_recipe_is_not_here_is_written(monkeypatch, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(resolve(f"emind-{NAME}").read_bytes())
+    monkeypatch.setattr(task_card, "read_header", lambda path: header_with(recipe="EM-Other"))
+    task_card.write_card(file)
+    assert "## separation" in file.with_suffix(".md").read_text(encoding="utf-8")

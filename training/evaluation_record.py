@@ -53,10 +53,12 @@ def trained_how(head: Head) -> dict:
 
 
 def _whole(drawn: dict | str | None, head: Head) -> bool:
-    """Neither cut to so many examples, nor of a set of which few items were drawn, so that levels are missing."""
+    """Neither cut to so many examples, nor of a set of which few items were drawn, so that levels are missing.
+
+    Nothing says how much of a set files that were given hold, nor a recipe that is not here what its set has.
+    """
     most = head.config.data.test_examples
     if most and head.figures.get("windows", 0) >= most:
         return False
-    if isinstance(drawn, dict):
-        return drawn["items"] >= SETS[drawn["recipe"]].medium
-    return not drawn
+    recipe = SETS.get(drawn["recipe"]) if isinstance(drawn, dict) else None
+    return recipe is not None and drawn["items"] >= recipe.medium
