@@ -161,7 +161,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder with score.py, index.json and the recordings")
     parser.add_argument("--emind", default=str(Path(sys.executable).parent / "emind"), help="the command to measure")
-    parser.add_argument("--weights", nargs="+", default=["emind-nano"], metavar="NAME", help="what is measured")
+    parser.add_argument("--weights", nargs="+", default=list(ASKED), metavar="NAME",
+                        help=f"what is measured; default those of which figures are asked: {', '.join(ASKED)}")
     parser.add_argument("--write", action="store_true", help="write docs/real-recordings.md and the README's summary")
     args = parser.parse_args(argv)
     measured: Measured = {}

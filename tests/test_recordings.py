@@ -77,6 +77,29 @@ def test_the_page_says_where_recordings_come_from_as_far_as_their_folder_does(tm
     assert "Where the recordings come from" not in recordings.page(measured(), [])
 
 
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Of a measure that notes what it was asked and prints the same each time; page and README are copies."""
+    (tmp_path / "score.py").write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "with (Path(__file__).parent / 'asked').open('a') as file:\n    file.write(sys.argv[3] + '\\n')\n"
+        f"print({PRINTED!r}, end='')\n")
+    (tmp_path / "README.md").write_text(f"{recordings.BEGIN}\n{recordings.END}\n")
+    monkeypatch.setattr(recordings, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(recordings, "README", tmp_path / "README.md")
+    return tmp_path
+
+
+def test_the_command_as_the_page_prints_it_measures_all_weights_of_which_figures_are_asked(folder):
+    assert recordings.main([str(folder), "--write"]) == 0
+    asked = (folder / "asked").read_text().splitlines()
+    assert len(asked) == 2 * len(recordings.ASKED)
+    for name in recordings.ASKED:
+        assert sum(f"--weights {name}" in one for one in asked) == 2
+        assert recordings.which(name) in (folder / "page.md").read_text()
+        assert f"{name}, {recordings.TOGETHER}" in (folder / "README.md").read_text()
+
+
 def test_a_run_without_a_closing_line_is_refused():
     with pytest.raises(ValueError, match="no closing line"):
         recordings.parse(PRINTED.splitlines()[0])
