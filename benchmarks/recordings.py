@@ -28,6 +28,7 @@ WEIGHTS = ROOT / "python" / "emind" / "weights"
 BEGIN, END = "<!-- recordings: written by `make score` -->", "<!-- /recordings -->"
 COMMAND = "make score CAPTURES=<folder> WRITE=1"
 ASKED = {"emind-nano": 0.90, "emind-tiny": 0.92}  # mean over recordings that a release is to reach
+UNSAID = "not said"
 TOGETHER, ALONE = "with neighbours", "by itself"
 OPTIONS = {TOGETHER: "", ALONE: " --no-neighbours"}
 
@@ -106,10 +107,14 @@ def which(name: str) -> str:
 
 
 def sources(folder: Path) -> list[str]:
-    """A line for each place that recordings come from, by the folder's index; none where it has no index."""
+    """A line for each place that recordings come from, by the folder's index; none where it has no index.
+
+    ValueError for an index that is not JSON.
+    """
     index = folder / "index.json"
     entries = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else []
-    places = Counter((e["source_repo"], e["licence"]) for e in (entries.values() if isinstance(entries, dict) else entries))
+    places = Counter(tuple(str(entry.get(key) or UNSAID) for key in ("source_repo", "licence"))
+                     for entry in (entries.values() if isinstance(entries, dict) else entries))
     return [f"| {repository} | {licence} | {count} |" for (repository, licence), count in sorted(places.items())]
 
 
@@ -165,6 +170,10 @@ def main(argv: list[str] | None = None) -> int:
                         help=f"what is measured; default those of which figures are asked: {', '.join(ASKED)}")
     parser.add_argument("--write", action="store_true", help="write docs/real-recordings.md and the README's summary")
     args = parser.parse_args(argv)
+    try:  # before anything is measured, which takes long
+        places = sources(args.folder)
+    except ValueError as fault:
+        parser.error(f"{args.folder / 'index.json'}: {fault}")
     measured: Measured = {}
     for weights in args.weights:
         for how in OPTIONS:
@@ -177,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
             measured[weights, how] = parse(run.stdout)
     if args.write:
-        PAGE.write_text(page(measured, sources(args.folder)))
+        PAGE.write_text(page(measured, places))
         README.write_text(with_summary(README.read_text(), measured))
     return 0
 

@@ -73,6 +73,9 @@ def test_the_page_says_where_recordings_come_from_as_far_as_their_folder_does(tm
     (tmp_path / "index.json").write_text(json.dumps([entry, entry, entry | {"source_repo": "a/b"}]))
     text = recordings.page(measured(), recordings.sources(tmp_path))
     assert text.index("| a/b | MIT | 1 |") < text.index("| someone/signals | MIT | 2 |")
+    (tmp_path / "index.json").write_text(json.dumps({"a": {"licence": "MIT"}, "b": entry, "c": {"source_repo": None}}))
+    assert recordings.sources(tmp_path) == ["| not said | MIT | 1 |", "| not said | not said | 1 |",
+                                            "| someone/signals | MIT | 1 |"]
     assert recordings.sources(tmp_path / "nowhere") == []
     assert "Where the recordings come from" not in recordings.page(measured(), [])
 
@@ -98,6 +101,14 @@ def test_the_command_as_the_page_prints_it_measures_all_weights_of_which_figures
         assert sum(f"--weights {name}" in one for one in asked) == 2
         assert recordings.which(name) in (folder / "page.md").read_text()
         assert f"{name}, {recordings.TOGETHER}" in (folder / "README.md").read_text()
+
+
+def test_an_index_that_cannot_be_read_is_told_before_anything_is_measured(folder, capsys):
+    (folder / "index.json").write_text("[{")
+    with pytest.raises(SystemExit, match="2"):
+        recordings.main([str(folder), "--write"])
+    assert "index.json: Expecting" in capsys.readouterr().err
+    assert not (folder / "asked").exists() and not (folder / "page.md").exists()
 
 
 def test_a_run_without_a_closing_line_is_refused():
