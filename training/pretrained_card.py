@@ -20,6 +20,7 @@ from .lineage import as_run
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "pretraining.md"
 RELEASED = "*-pretrained.safetensors"
+EXAMPLE = "--task radar --config training/configs/task-radar.toml"  # of what is trained from a pretrained file
 BEGIN, END = "<!-- figures: written by `emind-train fewshot --write` -->", "<!-- /figures -->"
 TRACKS = {"fine_tuned": "fine-tuned", "linear": "linear"}
 COLOURS = {"pretrained": "tab:blue", "random": "tab:gray"}
@@ -107,7 +108,7 @@ def card(name: str, header: dict) -> str:
     lines = [
         f"# {name}", "",
         "EMind masked autoencoder after pretraining: an encoder and the decoder that it was trained with, no heads. "
-        f"`{as_run(f'emind-train finetune --init {name}')}` starts from its encoder.", "",
+        f"`{as_run(f'emind-train finetune {EXAMPLE} --init {name}')}` starts from its encoder.", "",
         f"- Encoder: {encoder}; {parameters['encoder']:,} parameters.",
         f"- With it: {decoder}; {parameters['autoencoder']:,} parameters in all.",
         f"- Normalised by `{header['window']['normalisation']}`.",
