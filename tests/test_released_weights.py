@@ -7,7 +7,7 @@ import pytest
 from emind.contract.vocabulary import FAMILIES, MODULATIONS, family_of
 from emind.models.checkpoint import read_header
 from emind.runtime.engine import load_engine
-from emind_training.synthesis.air import AirConfig, air_window
+from emind_training.synthesis.air import AirConfig, told_rate, window_and_rate
 from emind_training.task_card import card
 from emind_training.task_config import read_task_config
 
@@ -64,14 +64,15 @@ def test_the_card_says_what_the_header_says_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", ["emind-nano", "emind-tiny"])
 def test_clear_windows_are_answered_as_often_as_the_card_claims(name):
-    """Fresh windows at high SNR: the file, the engine and the figures belong together."""
+    """Fresh windows at high SNR, their rates told as in training: the file, the engine and the figures belong together."""
     engine = load_engine(name, heads=["modulation"])
     rows = [row for row in engine.header["figures"]["modulation"]["by_snr"] if 14 <= row["snr_db"] <= 26]
     counts = [row["windows"] for row in rows]
     claimed = np.average([row["accuracy"] for row in rows], weights=counts)
     rng = np.random.default_rng(77)
     names = [name for name in MODULATIONS if name != "noise"] * 12
-    windows = np.stack([air_window(rng, name, AirConfig(), rng.uniform(14, 26))[0] for name in names])
-    answers = engine.infer(windows, np.full(len(names), np.nan))["modulation"][:, : len(MODULATIONS)].argmax(1)
+    drawn = [window_and_rate(rng, name, AirConfig(), rng.uniform(14, 26)) for name in names]
+    windows, rates = np.stack([one[0] for one in drawn]), told_rate(rng, np.array([one[2] for one in drawn]))
+    answers = engine.infer(windows, rates)["modulation"][:, : len(MODULATIONS)].argmax(1)
     right = np.mean([MODULATIONS[k] == name for k, name in zip(answers, names)])
     assert abs(right - claimed) < 4 * np.sqrt(claimed * (1 - claimed) * (1 / len(names) + 1 / sum(counts)))
