@@ -1,6 +1,6 @@
 """Scores `emind classify` on a folder of real recordings and writes the tables of the documentation from it.
 
-    python -m emind_benchmarks.recordings FOLDER [--weights NAME ...] [--write]
+    .venv/bin/python -m emind_benchmarks.recordings FOLDER [--weights NAME ...] [--write]
 
 The folder's own ``score.py`` is the measure: it runs the command on every recording and judges by itself which
 windows hold a signal. It measures twice for each weights file: with windows that support each other, as `emind
@@ -142,7 +142,7 @@ def page(measured: Measured, places: list[str]) -> str:
         "that hold a signal; which ones do is judged by the measuring script from the power alone. A recording counts "
         "as one, long or short.", "",
         f"*{TOGETHER.capitalize()}* is the default: windows between which there is no noise support each other "
-        "(`emind.dsp.neighbours`; how much was chosen on generated scenes, by `python -m emind_training.scenes`). "
+        "(`emind.dsp.neighbours`; how much was chosen on generated scenes, by `.venv/bin/python -m emind_training.scenes`). "
         f"*{ALONE.capitalize()}* is the model's answer to each window, as the blocks in a flowgraph give it "
         "(`--no-neighbours`).", "", *verdicts(measured), "", "## By family", "", *summary_lines(measured), "",
         "What the windows of a family were called, most frequent first:", "",

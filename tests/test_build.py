@@ -132,6 +132,7 @@ def test_build_says_as_json_what_it_made_and_writes_the_page(short_sets, tmp_pat
     for path, digest in made["EM-Radar-Mix"]["files"].items():
         assert build.file_hash(Path(path)) == digest
     text = page.read_text()
+    assert "Written by `.venv/bin/emind-train dataset build all --size small" in text
     assert "| RadChar-regen | 30 | 512 | 3.2 MHz | 5 radar_waveform | -20 to -15 | IV |" in text
 
 

@@ -49,7 +49,7 @@ def verdict(difference: float, error: float) -> str:
 
 def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
     """Tables of a comparison of pretrained with random weights, as `fewshot.compare` gives it for each set."""
-    lines = [f"Measured by `{figures['command']}`, code `{figures['code']}`, {figures['seconds'] / 60:.0f} minutes on "
+    lines = [f"Measured by `{as_run(figures['command'])}`, code `{figures['code']}`, {figures['seconds'] / 60:.0f} minutes on "
              f"{figures['machine']}.", ""]
     for one in figures["sets"]:
         recipe, seeds = one["recipe"], len(one["seeds"])
@@ -141,9 +141,8 @@ def card(name: str, header: dict) -> str:
             "",
         ]  # fmt: skip
     if "fewshot" in header["figures"]:
-        few = header["figures"]["fewshot"]
         lines += ["## Pretrained against random weights", "", f"![Few-shot]({name}-fewshot.png)", "",
-                  *fewshot_lines(few | {"command": as_run(few["command"])})]  # fmt: skip
+                  *fewshot_lines(header["figures"]["fewshot"])]  # fmt: skip
     lines += ["## Corpus", "", "| file | SHA-256 |", "|---|---|"]
     lines += [f"| {file} | `{digest}` |" for file, digest in corpus["files"].items()]
     return "\n".join(lines) + "\n"
