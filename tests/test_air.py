@@ -14,7 +14,7 @@ from emind_training.config import FinetuneConfig, OptimConfig, RunConfig, read_c
 from emind_training.evaluate import figures_of, temperature_of
 from emind_training.stream import air_batches
 from emind_training.synthesis import air
-from emind_training.synthesis.air import CLASSES, AirConfig, air_batch, air_window
+from emind_training.synthesis.air import CLASSES, AirConfig, air_batch, window_and_rate
 
 
 def test_the_generators_make_every_class_of_the_vocabulary_and_no_other():
@@ -24,7 +24,7 @@ def test_the_generators_make_every_class_of_the_vocabulary_and_no_other():
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_gives_finite_windows_that_differ(name):
     rng = np.random.default_rng(3)
-    windows = [air_window(rng, name)[0] for _ in range(12)]
+    windows = [window_and_rate(rng, name)[0] for _ in range(12)]
     assert all(w.shape == (1024,) and w.dtype == np.complex64 and np.isfinite(w).all() for w in windows)
     assert all(np.any(np.abs(w) > 0) for w in windows)
     assert not np.array_equal(windows[0], windows[1])
@@ -53,7 +53,7 @@ def test_the_snr_is_what_the_window_has(monkeypatch, name, snr_db):
     measured = []
     for _ in range(10):
         seen.clear()
-        air_window(rng, name, snr_db=snr_db)
+        window_and_rate(rng, name, snr_db=snr_db)
         measured.append(10 * np.log10(seen["signal"] / seen["noise"]))
     assert np.mean(measured) == pytest.approx(snr_db, abs=0.5)
 

@@ -65,11 +65,11 @@ def test_pairs_come_as_often_as_stated(monkeypatch):
     for name in air.PAIRED:
         drawn.clear()
         for _ in range(300):
-            air.air_window(rng, name)
+            air.window_and_rate(rng, name)
         shares[name] = len(drawn) / 300
         assert 0.4 * air.PAIRED[name] < shares[name] < 1.7 * air.PAIRED[name]
     assert shares["OQPSK"] < shares["GFSK"]  # one listens before it sends, the other hops
     drawn.clear()
     for _ in range(100):
-        air.air_window(rng, "QPSK")
+        air.window_and_rate(rng, "QPSK")
     assert not drawn

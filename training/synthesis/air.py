@@ -66,18 +66,11 @@ def told_rate(rng: Generator, standard: np.ndarray, config: AirConfig = AirConfi
     return np.where(rng.random(np.shape(standard)) < config.rate_unknown, np.nan, rate)
 
 
-def air_window(
-    rng: Generator, name: str, config: AirConfig = AirConfig(), snr_db: float | None = None
-) -> tuple[np.ndarray, float]:
-    """One window (length,) complex64 of a class, and its SNR in dB."""
-    return window_and_rate(rng, name, config, snr_db)[:2]
-
-
 def window_and_rate(
     rng: Generator, name: str, config: AirConfig = AirConfig(), snr_db: float | None = None
 ) -> tuple[np.ndarray, float, float]:
-    """The same, and the sample rate in Hz where the signal is of a standard that says how long its symbols last (its
-    receiver's, in the window); nan where any rate will do."""
+    """One window (length,) complex64 of a class, its SNR in dB, and the sample rate in Hz where the signal is of a
+    standard that says how long its symbols last (its receiver's, in the window); nan where any rate will do."""
     n = config.length + 2 * MARGIN
     if snr_db is None:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
