@@ -132,8 +132,16 @@ def test_build_says_as_json_what_it_made_and_writes_the_page(short_sets, tmp_pat
     for path, digest in made["EM-Radar-Mix"]["files"].items():
         assert build.file_hash(Path(path)) == digest
     text = page.read_text()
-    assert "Written by `.venv/bin/emind-train dataset build all --size small" in text
+    assert "Written by `.venv/bin/emind-train dataset build EM-Radar-Mix RadChar-regen --size small" in " ".join(text.split())
     assert "| RadChar-regen | 30 | 512 | 3.2 MHz | 5 radar_waveform | -20 to -15 | IV |" in text
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_drawn(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for page, said in ((tmp_path, "is a folder"), (tmp_path / "file" / "sets.md", "nothing can be written")):
+        assert main(["dataset", "build", "RadChar-regen", "--out", str(tmp_path / "out"), "--document", str(page)]) > 0
+        told = capsys.readouterr().err
+        assert said in told and len(told.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
 def test_build_prints_the_table_beside_the_papers(short_sets, tmp_path, capsys):

@@ -120,12 +120,17 @@ def build(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from .dataset_page import console, page, table
+    from .outputs import writable
     from .synthesis.build import build_set, drawing, file_hash
     from .synthesis.sets import chosen
 
     if args.processes < 1 or args.seed < 0:
         raise UsageError(f"--processes {args.processes} must be at least 1 and --seed {args.seed} not negative")
     recipes = chosen(args.sets)
+    if args.document:  # before anything long runs
+        if args.document.is_dir():
+            raise UsageError(f"--document {args.document}: is a folder; name a file")
+        writable(args.document.parent, "--document")
     made, hashes = {}, {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with drawing(args.processes) as pool, Progress(*columns, console=Console(stderr=True)) as progress:

@@ -117,6 +117,7 @@ def _markdown(head: tuple[str, ...], rows: list[list[str]]) -> str:
 def page(recipes: list[Recipe], made: dict[str, Contents], size: str, seed: int) -> str:
     """The page of the documentation: tables, then each set's own words on what was chosen where sources are silent."""
     from .lineage import as_run  # loads torch, which the tables do without
+    from .synthesis.sets import SETS
 
     rows = []
     for recipe in recipes:
@@ -131,7 +132,7 @@ def page(recipes: list[Recipe], made: dict[str, Contents], size: str, seed: int)
               for n in lengths]
     notes = [f"### {recipe.name}\n\n{inspect.getdoc(recipe.draw)}\n"
              + (f"\nRows: {recipe.note}.\n" if recipe.note else "") for recipe in recipes]
-    names = "all" if len(recipes) > 1 else recipes[0].name
+    names = "all" if {recipe.name for recipe in recipes} == set(SETS) else " ".join(recipe.name for recipe in recipes)
     build = as_run(f"emind-train dataset build {names} --size {size} --seed {seed} --document docs/datasets.md")
     return "\n".join([
         "# The generated sets\n",
