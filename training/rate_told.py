@@ -53,13 +53,13 @@ def main() -> int:
     weights, count = (sys.argv[1:] + ["emind-nano", "100"][len(sys.argv) - 1 :])[:2]
     iq_NL, rate_N, label_N = of_standards(int(count))
     engine = load_engine(weights, "torch", 1, (HEAD,))
-    family = np.array([family_of(name) for name in MODULATIONS])
+    names, truth_N = np.array(engine.heads[HEAD].labels), np.array(MODULATIONS)[label_N]
     print(f"{weights}, {len(label_N)} windows of {len(np.unique(label_N))} classes that standards have\n")
     print("| rate told | class right | family right |\n|---|---|---|")
     for said, rates in told(rate_N).items():
-        rows = engine.infer(iq_NL, rates)[HEAD][:, : len(MODULATIONS)]
-        answer_N = np.array([MODULATIONS.index(name) for name in engine.heads[HEAD].labels])[rows.argmax(1)]
-        print(f"| {said} | {np.mean(answer_N == label_N):.3f} | {np.mean(family[answer_N] == family[label_N]):.3f} |")
+        answer_N = names[engine.infer(iq_NL, rates)[HEAD][:, : len(names)].argmax(1)]
+        families = np.mean([family_of(answer) == family_of(truth) for answer, truth in zip(answer_N, truth_N)])
+        print(f"| {said} | {np.mean(answer_N == truth_N):.3f} | {families:.3f} |")
     return 0
 
 
