@@ -15,6 +15,7 @@ from emind.models.pretraining import AutoencoderConfig, MaskedAutoencoder
 from emind_training import cli, fewshot
 from emind_training import pretrained_card as cards
 from emind_training.fewshot import Plan, Recipe, answers, augmented, compare, fine_tuned, random_encoder, shots_of
+from emind_training.fewshot_kept import Kept
 from emind_training.probe import ProbeSet, Windows
 
 SMALL = EncoderConfig(width=32, depth=1, heads=1, patch=16, channels="iq_envelope_phase")
@@ -88,6 +89,8 @@ def test_arms_with_the_same_first_weights_have_the_same_figures():
     assert found["probe"]["pretrained"] == found["probe"]["random"]
     for row in found["few"]:
         assert row["linear"]["pretrained"] == row["linear"]["random"]
+        for arm in fewshot.ARMS:
+            assert row["fine_tuned"][arm].pop("seconds")
         assert row["fine_tuned"]["pretrained"] == row["fine_tuned"]["random"]
         assert row["fine_tuned"]["random"]["windows"] == 2 * row["k"]
 
@@ -97,7 +100,8 @@ def test_every_seed_has_a_figure_and_random_weights_of_its_own():
     for arm in fewshot.ARMS:
         result = found["few"][0]["fine_tuned"][arm]
         assert [len(result[name]) for name in ("accuracy", "kappa", "accuracy_clear")] == [3, 3, 3]
-        assert result["learning_rate"] in QUICK.rates and len(result["validation"]) == 2
+        for rate, shares in zip(result["learning_rate"], result["validation"], strict=True):
+            assert list(shares) == ["0.001", "0.01"] and shares[f"{rate:g}"] == max(shares.values())
     a, b = (random_encoder(SMALL, seed).patch_layer.weight for seed in (0, 1))
     assert not torch.equal(a, b)
 
@@ -117,7 +121,43 @@ def test_the_rate_with_the_most_right_validation_answers_is_taken():
     found = compare(random_encoder(SMALL, 0), tone_set(), Plan((8,), False, (0,), 20, Recipe(
         steps=40, batch=8, rates=(1e-7, 3e-3), bfloat16=False)))
     result = found["few"][0]["fine_tuned"]["random"]
-    assert result["learning_rate"] == 3e-3 and result["validation"]["0.003"] > result["validation"]["1e-07"]
+    assert result["learning_rate"] == [3e-3] and result["validation"][0]["0.003"] > result["validation"][0]["1e-07"]
+
+
+def test_what_is_done_is_not_done_again_and_what_differs_is(tmp_path, monkeypatch):
+    made = []
+    true = fewshot.fine_tuned
+
+    def counted(*arguments):
+        made.append(arguments[3])
+        return true(*arguments)
+
+    monkeypatch.setattr(fewshot, "fine_tuned", counted)
+    plan = Plan((2,), False, (0,), 20, QUICK)
+
+    def run(plan=plan, own=tone_set(), weights="a", code="1"):
+        made.clear()
+        kept = Kept(tmp_path / "kept", {"weights": weights}, code)
+        return compare(random_encoder(SMALL, 9), own, plan, kept=kept), len(made), kept.codes
+
+    first, number, _ = run()
+    assert number == 2 * len(QUICK.rates)
+    assert run(code="2") == (first, 0, {"1"})  # what is kept tells which code made it
+    assert run(dataclasses.replace(plan, seeds=(0, 1)))[1] == number
+    assert run(dataclasses.replace(plan, shots=(2, 3)))[1] == number
+    assert run(dataclasses.replace(plan, recipe=dataclasses.replace(QUICK, steps=4)))[1] == number
+    other = tone_set()
+    other.test.iq[0] = -other.test.iq[0]
+    assert run(own=other)[1] == number and run(weights="b")[1] == number and run()[1] == 0
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    kept = Kept(tmp_path, {}, "1")
+    kept.put({"k": 1}, {"accuracy": 0.5})
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(EMindError, match=f"{file.name}: not a result of a fine-tuning; remove it"):
+        kept.get({"k": 1})
 
 
 # ------------------------------------------------------------------------------------------------- what is said
@@ -235,6 +275,7 @@ def test_figures_as_json_are_one_object_and_a_set_of_the_corpus_is_marked(weight
     (["--sets", "none.parquet"], "none.parquet: no such file"),
     (["--shots", "0"], "--shots 0 must be at least 1"),
     (["--seeds", "0"], "--seeds 0 must be at least 1"),
+    (["--rates", "0.001", "2"], "--rates 2 must lie between 0 and 1"),
     (["--pool", "3"], "3 windows are fewer than its 5 classes"),
     (["--shots", "100", "--pool", "50", "--steps", "2", "--validation", "10", "--test", "10"],
      "has 10 windows, 100 are asked for"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 from emind.contract.errors import EMindError, UsageError
@@ -24,14 +23,17 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
                    help="windows a class (default 10 50 100)")
     p.add_argument("--per-snr", action="store_true", help="K windows a class and SNR label, as the paper for RML2016")
     p.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
-    p.add_argument("--steps", type=int, default=600, help="of each fine-tuning (default 600)")
+    p.add_argument("--steps", type=int, default=3000, help="of each fine-tuning (default 3000)")
+    p.add_argument("--rates", nargs="+", type=float, metavar="RATE", help="learning rates that validation chooses from "
+                   "(default 0.0001 0.0005 0.002)")
     p.add_argument("--pool", type=int, default=2000, help="windows that those to train on are drawn from")
     p.add_argument("--validation", type=int, default=500, help="windows that choose the learning rates")
     p.add_argument("--test", type=int, default=2000, help="windows that are answered at the end")
     p.add_argument("--probe-windows", type=int, default=1000, help="windows of the pool that the linear probe is fitted "
                    "to, beside those of the few-shot tracks")
     p.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    p.add_argument("--out", type=Path, default=Path("runs/fewshot"), help="folder for NAME.json and NAME.png")
+    p.add_argument("--out", type=Path, default=Path("runs/fewshot"), help="folder for NAME.json, NAME.png and "
+                   "NAME/, what is done; the same command goes on from there (default runs/fewshot)")
     p.add_argument("--write", action="store_true", help="put the figures into the header of the weights file and write "
                    "its card and the section of docs/pretraining.md")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -44,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least 1")
     if min(args.shots) < 1:
         raise UsageError(f"--shots {min(args.shots)} must be at least 1")
+    for rate in args.rates or ():
+        if not 0 < rate < 1:
+            raise UsageError(f"--rates {rate:g} must lie between 0 and 1")
     writable(args.out)
     import torch
     from emind.models.checkpoint import AUTOENCODER, load_encoder, with_figures
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from . import pretrained_card as cards
     from .cli import code_version, processor
     from .fewshot import Plan, Recipe, compare
+    from .fewshot_kept import Kept
+    from .synthesis.build import file_hash
 
     path = resolve(args.weights)
     encoder, _, header = load_encoder(path)
@@ -60,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--write: {path} is no pretrained file")
     seen = pretrained_sets(header)
     torch.set_num_threads(args.threads)
+    rates = tuple(args.rates) if args.rates else Recipe.rates
     plan = Plan(tuple(args.shots), args.per_snr, tuple(range(args.seeds)), args.probe_windows,
-                Recipe(steps=args.steps, bfloat16=has_bfloat16()))
-    started = time.monotonic()
+                Recipe(steps=args.steps, rates=rates, bfloat16=has_bfloat16()))
+    kept = Kept(args.out / path.stem, {"weights": file_hash(path)}, code_version())
     results = []
     for name in args.sets:
         probe_set = _windows(name, args)
@@ -70,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"{probe_set.name}: {len(probe_set.classes)} classes by {probe_set.column}, "
                   f"{len(probe_set.train)} / {len(probe_set.validation)} / {len(probe_set.test)} windows", flush=True)
         say = (lambda line: None) if args.json else (lambda line: print("  " + line, flush=True))
-        results.append(compare(encoder, probe_set, plan, say) | {"pretrained_on": probe_set.name in seen})
-    figures = {"command": command(args), "code": code_version(), "machine": processor(), "threads": args.threads,
-               "seconds": round(time.monotonic() - started, 1), "sets": results}
+        results.append(compare(encoder, probe_set, plan, say, kept) | {"pretrained_on": probe_set.name in seen})
+    figures = {"command": command(args), "code": ", ".join(sorted(kept.codes)), "machine": processor(), "threads": args.threads,
+               "seconds": fine_tuning_seconds(results), "sets": results}
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{path.stem}.json").write_text(json.dumps({"weights": path.name, **figures}, indent=1) + "\n")
     cards.draw_fewshot(args.out / f"{path.stem}.png", results, path.stem)
@@ -93,9 +101,16 @@ def command(args: argparse.Namespace) -> str:
     words = ["emind-train fewshot", str(args.weights), "--sets", *args.sets, "--shots", *map(str, args.shots)]
     words += ["--label", args.label] if args.label else []
     words += ["--per-snr"] if args.per_snr else []
+    words += ["--rates", *(f"{rate:g}" for rate in args.rates)] if args.rates else []
     for name in ("seeds", "steps", "pool", "validation", "test", "probe_windows"):
         words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     return " ".join(words)
+
+
+def fine_tuning_seconds(results: list[dict]) -> float:
+    """What the fine-tunings took, in this run and in those before it whose results were kept; without the probes."""
+    return round(sum(sum(one["seconds"]) for result in results for row in result["few"]
+                     for one in row["fine_tuned"].values()), 1)
 
 
 def pretrained_sets(header: dict) -> set[str]:

@@ -56,13 +56,15 @@ def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
         seen = "its recipe was pretrained on, with other windows" if one["pretrained_on"] else "not pretrained on"
         spread = f"mean and deviation over {seeds} seeds" if seeds > 1 else "one seed"
         unit = "a class and SNR label" if one["per_snr"] else "a class"
+        rate = one["few"][0]["fine_tuned"]["pretrained"]["learning_rate"]
+        by_seed = " and seed" if isinstance(rate, list) else ""  # files of before chose with the first seed
         lines += [
             f"{heading} {one['set']}: {one['label']}, {len(one['classes'])} classes, {seen}", "",
             f"Per cent right of {one['test']:,} test windows (chance {100 / len(one['classes']):.1f}), {spread}; κ is "
             f"Cohen's kappa; \"clear\" counts windows of {one['clear_db']:g} dB and "
             f"above. Fine-tuning: {recipe['steps']} steps of {recipe['batch']} windows, turned and shifted at random; "
             f"learning rate chosen among {', '.join(f'{rate:g}' for rate in recipe['rates'])} on {one['validation']:,} "
-            "validation windows, for each arm by itself. Linear: frozen features, logistic regression.", "",
+            f"validation windows, for each arm{by_seed} by itself. Linear: frozen features, logistic regression.", "",
             f"| track | windows {unit} | pretrained | random | gain, points | pretrained, clear | random, clear | "
             "κ pretrained | κ random | |", "|---" * 10 + "|",
         ]  # fmt: skip

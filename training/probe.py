@@ -9,6 +9,7 @@ encoders are of the same windows.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,15 @@ class ProbeSet:
         """What it is, for a record of figures."""
         return {"set": self.name, "label": self.column, "classes": list(self.classes), "source": self.source,
                 **{part: len(getattr(self, part)) for part in PARTS}}
+
+    def digest(self) -> str:
+        """SHA-256 of all windows and their labels."""
+        found = hashlib.sha256()
+        for part in PARTS:
+            own: Windows = getattr(self, part)
+            for values in (*own.iq, own.rate, own.label, own.snr):
+                found.update(np.ascontiguousarray(values).tobytes())
+        return found.hexdigest()
 
     @classmethod
     def generated(
