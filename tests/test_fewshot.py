@@ -12,9 +12,11 @@ from emind.contract.window import WindowSpec
 from emind.models.checkpoint import AUTOENCODER, read_header, save_pretrained
 from emind.models.emind import EncoderConfig
 from emind.models.pretraining import AutoencoderConfig, MaskedAutoencoder
+from emind.runtime.weights import resolve
 from emind_training import cli, fewshot
 from emind_training import pretrained_card as cards
 from emind_training.fewshot import Plan, Recipe, answers, augmented, compare, fine_tuned, random_encoder, shots_of
+from emind_training.fewshot_command import pretrained_sets
 from emind_training.fewshot_kept import Kept
 from emind_training.probe import ProbeSet, Windows
 
@@ -268,6 +270,15 @@ def test_figures_as_json_are_one_object_and_a_set_of_the_corpus_is_marked(weight
     found = json.loads(capsys.readouterr().out)
     assert found["sets"][0]["pretrained_on"] and AUTOENCODER in read_header(weights)
     assert "fewshot" not in read_header(weights)["figures"]
+
+
+def test_what_a_head_was_trained_on_counts_as_seen():
+    seen = pretrained_sets(read_header(resolve("emind-nano")))
+    assert {"RadChar-regen", "Air", "EM-Infer-Comm"} <= seen and "RML2016.10A-regen" not in seen
+    seen = pretrained_sets(read_header(resolve("emind-nano-pretrained")))
+    assert "EM-Radar" in seen and not {"RadChar-regen", "RML2016.10A-regen"} & seen
+    assert pretrained_sets({"training": {"data": "the air set of `training/synthesis/air.py`"}}) == {"Air"}
+    assert pretrained_sets({"training": {}}) == set()
 
 
 @pytest.mark.parametrize("arguments, fault", [

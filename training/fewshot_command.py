@@ -11,6 +11,7 @@ from emind.contract.errors import EMindError, UsageError
 from .outputs import writable
 
 SUFFIX = ".parquet"
+AIR = "Air"  # as a recipe; drawn while training it is called air
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -114,8 +115,13 @@ def fine_tuning_seconds(results: list[dict]) -> float:
 
 
 def pretrained_sets(header: dict) -> set[str]:
-    """Names of the sets that a file was pretrained on; none for one that was not."""
-    return set(header["training"].get("corpus", {}).get("sets", {}))
+    """Names of the sets that a file was pretrained on or, where it has heads, that these were trained on."""
+    training = header["training"]
+    sources = training.get("data", {})
+    if isinstance(sources, str):  # a head of the air set alone has a sentence there
+        return {AIR}
+    asked = {one["set"] for one in sources.values() if isinstance(one, dict) and "set" in one}
+    return set(training.get("corpus", {}).get("sets", {})) | {AIR if name == AIR.lower() else name for name in asked}
 
 
 def write_page(folder: Path) -> None:
