@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from emind.contract.errors import EMindError, UsageError
-from emind.contract.window import WindowSpec
-from emind.models.checkpoint import AUTOENCODER, read_header, save_pretrained
+from emind.contract.window import HeadSpec, WindowSpec
+from emind.models.checkpoint import AUTOENCODER, read_header, save_pretrained, save_weights
 from emind.models.emind import EncoderConfig
+from emind.models.heads import MultiHead
 from emind.models.pretraining import AutoencoderConfig, MaskedAutoencoder
 from emind.runtime.weights import resolve
 from emind_training import cli, fewshot
@@ -18,7 +19,9 @@ from emind_training import pretrained_card as cards
 from emind_training.fewshot import Plan, Recipe, answers, augmented, compare, fine_tuned, random_encoder, shots_of
 from emind_training.fewshot_command import pretrained_sets
 from emind_training.fewshot_kept import Kept
+from emind_training.pages import marks
 from emind_training.probe import ProbeSet, Windows
+from emind_training.synthesis.build import file_hash
 
 SMALL = EncoderConfig(width=32, depth=1, heads=1, patch=16, channels="iq_envelope_phase")
 QUICK = Recipe(steps=3, batch=8, rates=(1e-3, 1e-2), bfloat16=False)
@@ -270,6 +273,28 @@ def test_figures_as_json_are_one_object_and_a_set_of_the_corpus_is_marked(weight
     found = json.loads(capsys.readouterr().out)
     assert found["sets"][0]["pretrained_on"] and AUTOENCODER in read_header(weights)
     assert "fewshot" not in read_header(weights)["figures"]
+
+
+def test_figures_of_a_file_with_heads_go_between_its_marks_and_its_header_stays(weights, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "y.safetensors"
+    heads = MultiHead(SMALL, {"modulation": HeadSpec("modulation", "classification", ("a", "b"))})
+    save_weights(path, heads, WindowSpec(patch=16), {}, {"data": {"radar": {"set": "RadChar-regen"}}}, {})
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(cards, "PAGE", page)
+    arguments = ["fewshot", str(path), "--sets", "RadChar-regen", *QUICKLY, "--out", str(tmp_path / "o"), "--write"]
+    page.write_text("no marks\n")
+    assert cli.main(arguments) == 1 and "lacks the marks" in capsys.readouterr().err
+    assert not (tmp_path / "o" / "y").exists()  # told before anything was trained
+    begin, end = marks("y", "fewshot")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    whole = path.read_bytes()
+    assert cli.main(arguments) == 0 and path.read_bytes() == whole
+    text = page.read_text()
+    assert text.startswith(f"before\n{begin}\n") and text.endswith(f"{end}\nafter\n") and "old" not in text
+    assert file_hash(path) in text and "its recipe was pretrained on, with other windows" in text
+    assert (tmp_path / "images" / "fewshot-y.png").stat().st_size > 1000
+    lines = cards.fewshot_lines(figures(made_up([0.5], [0.4])) | {"heads": True})
+    assert any("not trained on" in line for line in lines)
 
 
 def test_what_a_head_was_trained_on_counts_as_seen():

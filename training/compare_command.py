@@ -51,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
         config = replace(config, data=data, name=f"{config.name}-full")
     writable(args.runs / (args.name or config.name), "--runs")
     if args.write:  # looked at before hours of training, not behind them
-        from .compare_report import parts_of_page
+        from .compare_report import COMMAND
+        from .pages import parts_of_page
 
-        parts_of_page(args.write, config.name)
+        parts_of_page(args.write, config.name, COMMAND)
         writable(args.write.parent, "--write")
     return _compared(config, args, args.only or names)
 

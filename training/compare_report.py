@@ -11,7 +11,10 @@ from emind.contract.errors import EMindError
 from .ceiling import RANGE_DB, read_ceiling
 from .compare import AWGN7, NOISE_ALONE
 from .lineage import as_run
+from .pages import parts_of_page
 from .published import headline
+
+COMMAND = "compare"
 
 
 def summary(results: list[dict], order: list[str]) -> list[dict]:
@@ -111,23 +114,10 @@ def draw(path: Path, rows: list[dict], set_name: str) -> None:
     pyplot.close(figure)
 
 
-def parts_of_page(page: Path, name: str) -> tuple[str, str]:
-    """A page up to its mark for the comparison ``name``, and from the second mark on. Errors as `write_page`."""
-    begin, end = f"<!-- {name}: from here on written by emind-train compare --write -->", f"<!-- {name}: to here -->"
-    try:
-        with open(page, "r+", encoding="utf-8") as file:  # for writing too, so that a fault shows before the training
-            whole = file.read()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise EMindError(f"{page}: {getattr(fault, 'strerror', None) or fault}") from None
-    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
-        raise EMindError(f"{page}: lacks the marks {begin!r} and {end!r}, between which the figures are written")
-    return whole[: whole.index(begin) + len(begin)], whole[whole.index(end) :]
-
-
 def write_page(page: Path, name: str, text: str, command: str, rows: list[dict], set_name: str) -> None:
     """Put table and picture of the comparison ``name`` between its marks in a Markdown page; the picture goes into the
     folder ``images`` beside it. EMindError for a page without the marks, or one that cannot be written."""
-    before, behind = parts_of_page(page, name)
+    before, behind = parts_of_page(page, name, COMMAND)
     try:
         picture = page.parent / "images" / f"{name}.png"
         picture.parent.mkdir(exist_ok=True)

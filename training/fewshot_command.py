@@ -35,8 +35,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     p.add_argument("--out", type=Path, default=Path("runs/fewshot"), help="folder for NAME.json, NAME.png and "
                    "NAME/, what is done; the same command goes on from there (default runs/fewshot)")
-    p.add_argument("--write", action="store_true", help="put the figures into the header of the weights file and write "
-                   "its card and the section of docs/pretraining.md")
+    p.add_argument("--write", action="store_true", help="of a pretrained file: put the figures into its header and write "
+                   "its card and the section of docs/pretraining.md; of one with heads: write them between its marks "
+                   "in that page")
     p.add_argument("--json", action="store_true", help="print the figures as JSON")
     p.set_defaults(run=run)
 
@@ -60,12 +61,13 @@ def run(args: argparse.Namespace) -> int:
     from .cli import code_version, processor
     from .fewshot import Plan, Recipe, compare
     from .fewshot_kept import Kept
+    from .pages import parts_of_page
     from .synthesis.build import file_hash
 
     path = resolve(args.weights)
     encoder, _, header = load_encoder(path)
     if args.write and AUTOENCODER not in header:
-        raise UsageError(f"--write: {path} is no pretrained file")
+        parts_of_page(cards.PAGE, path.stem, cards.COMMAND)  # a page without the place is told before the training
     seen = pretrained_sets(header)
     torch.set_num_threads(args.threads)
     rates = tuple(args.rates) if args.rates else Recipe.rates
@@ -80,8 +82,11 @@ def run(args: argparse.Namespace) -> int:
                   f"{len(probe_set.train)} / {len(probe_set.validation)} / {len(probe_set.test)} windows", flush=True)
         say = (lambda line: None) if args.json else (lambda line: print("  " + line, flush=True))
         results.append(compare(encoder, probe_set, plan, say, kept) | {"pretrained_on": probe_set.name in seen})
-    figures = {"command": command(args), "code": ", ".join(sorted(kept.codes)), "machine": processor(), "threads": args.threads,
-               "seconds": fine_tuning_seconds(results), "sets": results}
+    figures = {
+        "command": command(args), "code": ", ".join(sorted(kept.codes)), "machine": processor(),
+        "threads": args.threads, "seconds": fine_tuning_seconds(results), "sets": results,
+        "heads": AUTOENCODER not in header,
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{path.stem}.json").write_text(json.dumps({"weights": path.name, **figures}, indent=1) + "\n")
     cards.draw_fewshot(args.out / f"{path.stem}.png", results, path.stem)
@@ -89,7 +94,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(figures))
     else:
         print("\n".join(cards.fewshot_lines(figures)))
-    if args.write:
+    if args.write and figures["heads"]:
+        cards.write_with_heads(cards.PAGE, path, file_hash(path), figures)
+        print(f"wrote {cards.PAGE}")
+    elif args.write:
         with_figures(path, {"fewshot": figures})
         for written in cards.write_card(path):
             print(f"wrote {written}")

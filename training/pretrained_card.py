@@ -16,10 +16,12 @@ from emind.contract.errors import EMindError
 from emind.models.checkpoint import AUTOENCODER, read_header
 
 from .lineage import as_run
+from .pages import parts_of_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "pretraining.md"
 RELEASED = "*-pretrained.safetensors"
+COMMAND = "fewshot"
 EXAMPLE = "--task radar --config training/configs/task-radar.toml"  # of what is trained from a pretrained file
 BEGIN, END = "<!-- figures: written by `emind-train fewshot --write` -->", "<!-- /figures -->"
 TRACKS = {"fine_tuned": "fine-tuned", "linear": "linear"}
@@ -53,7 +55,8 @@ def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
              f"{figures['machine']}.", ""]
     for one in figures["sets"]:
         recipe, seeds = one["recipe"], len(one["seeds"])
-        seen = "its recipe was pretrained on, with other windows" if one["pretrained_on"] else "not pretrained on"
+        seen = ("its recipe was pretrained on, with other windows" if one["pretrained_on"] else
+                "not trained on" if figures.get("heads") else "not pretrained on")
         spread = f"mean and deviation over {seeds} seeds" if seeds > 1 else "one seed"
         unit = "a class and SNR label" if one["per_snr"] else "a class"
         rate = one["few"][0]["fine_tuned"]["pretrained"]["learning_rate"]
@@ -235,6 +238,19 @@ def section(headers: dict[str, dict]) -> str:
             lines += [f"![Pretrained against random](../python/emind/weights/{name}-fewshot.png)", "",
                       *fewshot_lines(header["figures"]["fewshot"], "####")]
     return "\n".join(lines)
+
+
+def write_with_heads(page: Path, weights: Path, digest: str, figures: dict) -> None:
+    """Figures of a file with heads between its marks in the page, and their picture in ``images`` beside it. Its header
+    is left alone: other pages know the file by its hash. EMindError as `pages.parts_of_page`."""
+    name = weights.stem
+    before, behind = parts_of_page(page, name, COMMAND)
+    picture = page.parent / "images" / f"fewshot-{name}.png"
+    picture.parent.mkdir(exist_ok=True)
+    draw_fewshot(picture, figures["sets"], name)
+    lines = [f"### {name}, with heads", "", f"The file with the SHA-256 `{digest}`.", "",
+             f"![{name} against random](images/{picture.name})", "", *fewshot_lines(figures, "####")]
+    page.write_text(before + "\n\n" + "\n".join(lines) + "\n" + behind, encoding="utf-8")
 
 
 def released_headers(folder: Path) -> dict[str, dict]:
