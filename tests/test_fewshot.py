@@ -153,7 +153,8 @@ def test_what_is_done_is_not_done_again_and_what_differs_is(tmp_path, monkeypatc
     assert run(dataclasses.replace(plan, recipe=dataclasses.replace(QUICK, steps=4)))[1] == number
     other = tone_set()
     other.test.iq[0] = -other.test.iq[0]
-    assert run(own=other)[1] == number and run(weights="b")[1] == number and run()[1] == 0
+    assert run(own=other)[1] == number and run()[1] == 0
+    assert run(weights="b")[1] == len(QUICK.rates)  # random weights of this shape are the same beside any file
 
 
 def test_a_damaged_result_is_named(tmp_path):

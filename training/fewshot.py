@@ -201,8 +201,10 @@ def compare(
                 shots = shots_of(number, classes, k, plan.per_snr, seed, where)
                 _append(few[k][arm], probed(shots))
                 result = tuned[k][arm]
-                asked = {**probe_set.to_dict(), "digest": digest, "per_snr": plan.per_snr, "recipe": asdict(recipe), "arm": arm,
-                         "seed": seed, "k": k}
+                asked = {**probe_set.to_dict(), "digest": digest, "per_snr": plan.per_snr, "recipe": asdict(recipe),
+                         "arm": arm, "seed": seed, "k": k}
+                if arm == "random":  # whatever the file holds: its shape is all that this arm has of it
+                    asked |= {"weights": None, "architecture": asdict(encoder.config)}
                 if (found := kept and kept.get(asked)) is None:
                     found = _fine_tuning(start, shots, probe_set, seed, recipe)
                     if kept:
