@@ -18,6 +18,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from .callbacks import Told
 from .contract import tags
 from .contract.errors import EMindError, UsageError, require
 from .contract.schema import checked_label
@@ -44,7 +45,7 @@ _WAIT_S = 0.1
 _MOST_EVENTS = 4096  # messages that wait for the next samples
 
 
-class recorder(Guarded, gr.sync_block):
+class recorder(Guarded, Told, gr.sync_block):
     """Records samples with labels to Parquet (17 attributes a row), SigMF, or both.
 
     Input: a complex stream, or with ``windows`` vectors of ``length`` complex samples. A row has ``length`` samples;
