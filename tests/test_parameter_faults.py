@@ -16,6 +16,7 @@ def test_rules_that_hold_are_not_mentioned():
 
 @pytest.mark.parametrize("options, words", [
     ({"length": -5}, "length -5 must be at least 1"),
+    ({"length": 10**9}, "length 1000000000 must be at most 67,108,864: the queue holds two rows"),
     ({"queue_mb": 0}, "queue_mb 0 must be above 0"),
     ({"rotate_s": -1.0}, "rotate_s -1 must not be negative"),
     ({"scale": 0.0}, "scale 0 must be above 0"),

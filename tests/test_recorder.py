@@ -14,7 +14,7 @@ from conftest import tone_bursts
 from emind.contract.errors import EMindError
 from emind.storage import recording_files
 from emind.storage.parquet import Reader
-from emind.storage.recorder_thread import Mark, RecorderThread
+from emind.storage.recorder_thread import PIECE, Mark, RecorderThread
 from emind.storage.recording_files import RecordingFiles, Stretch
 from emind.storage.sigmf_labels import Signal, export_sigmf, import_sigmf
 
@@ -221,6 +221,18 @@ def test_a_recording_that_has_failed_gathers_nothing_more(tmp_path, monkeypatch)
         thread.drop(1)
     assert not thread._marks and thread.room() == 0
     assert thread.stop(30)
+
+
+def test_a_row_longer_than_what_is_taken_together_is_written_whole(tmp_path):
+    length = PIECE + 5
+    thread = RecorderThread(RecordingFiles(tmp_path / "take"), length, 1)  # the queue takes two rows, whatever is asked
+    samples = np.arange(2 * length, dtype=np.float32).astype(np.complex64)
+    thread.put(samples)
+    thread.start()
+    assert thread.stop(30)
+    rows = [row.iq for file in tmp_path.glob("*.parquet") for row in Reader(file)]
+    assert [len(row) for row in rows] == [length, length]
+    np.testing.assert_array_equal(np.concatenate(rows), samples)
 
 
 def test_messages_of_other_blocks_are_no_detections_and_no_error():

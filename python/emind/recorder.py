@@ -28,7 +28,7 @@ from .guarded import Guarded
 from .recorder_pmt import answer_of, labels_of, switch_of
 from .recorder_trigger import DETECTION, NONE, AroundEvents, Trigger
 from .rx_tags import reading_of
-from .storage.recorder_thread import STATISTICS_KEYS, Mark, RecorderThread
+from .storage.recorder_thread import LONGEST_ROW, STATISTICS_KEYS, Mark, RecorderThread
 from .storage.recording_files import RecordingFiles, Stretch, moment
 
 _WINDOW = pmt.intern(tags.WINDOW)
@@ -139,6 +139,7 @@ class recorder(Guarded, Told, gr.sync_block):
         if policy not in POLICIES:
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
         require((length >= 1, f"length {length} must be at least 1"),
+                (length <= LONGEST_ROW, f"length {length} must be at most {LONGEST_ROW:,}: the queue holds two rows"),
                 (queue_mb > 0, f"queue_mb {queue_mb:g} must be above 0"),
                 (sample_rate >= 0, f"sample_rate {sample_rate:g} must not be negative"),
                 (rotate_mb >= 0, f"rotate_mb {rotate_mb:g} must not be negative"),

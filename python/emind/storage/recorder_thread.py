@@ -21,7 +21,8 @@ from ..contract.errors import EMindError
 from .recording_files import RecordingFiles, Stretch
 
 FLUSH_S = 1.0  # a row group is closed after this time although it is not full
-PIECE = 1 << 18  # samples taken from the queue together
+PIECE = 1 << 18  # samples taken from the queue together; a row that is longer whole
+LONGEST_ROW = 1 << 26  # samples; the queue holds two, a gigabyte
 
 STATISTICS_KEYS = (
     "samples_seen", "samples_written", "samples_queued", "samples_dropped", "samples_skipped", "rows", "gaps", "files",
@@ -182,7 +183,7 @@ class RecorderThread:
         """Write what is there. False when all is written and the thread shall end."""
         with self._changed:
             self._changed.wait_for(self._ready, max(0.0, self._due - self._clock()))
-            closing, end = self._closing, min(self._put, self._done + PIECE)
+            closing, end = self._closing, min(self._put, self._done + max(PIECE, self._length))
             last = closing and end == self._put
             marks = []
             while self._marks and self._marks[0][0] <= end:
