@@ -127,10 +127,35 @@ class qa_recorder(Recorded):
         self.assertEqual(block._new_labels, {"modulation": "8PSK", "snr": 4.5})
         nil = pmt.dict_add(pmt.make_dict(), pmt.intern("snr"), pmt.PMT_NIL)
         block._take_labels(pmt.cons(nil, pmt.init_u8vector(0, [])))
-        self.assertEqual(block._new_labels, {"modulation": "8PSK", "snr": None})
+        self.assertEqual(block._new_labels, {"modulation": "8PSK"})
         for wrong in (pmt.to_pmt({"colour": "red"}), pmt.from_long(3), pmt.to_pmt({"snr": "loud"})):
             block._take_labels(wrong)
-        self.assertEqual(block._new_labels, {"modulation": "8PSK", "snr": None})
+        self.assertEqual(block._new_labels, {"modulation": "8PSK"})
+
+    def test_a_label_that_was_taken_away_is_filled_in_again(self):
+        samples, names = ramp(128), ("dataset_name", "sampling_rate", "amplitude")
+        for none in (dict.fromkeys(names), None):
+            block = recorder(str(self.base), length=64, policy="lossless", sample_rate=1e6,
+                             labels=none or {"dataset_name": "garden", "sampling_rate": 5.0, "amplitude": 5.0})
+
+            class source(gr.sync_block):
+                """Begins with a message to the recorder."""
+
+                def work(self, input_items, output_items):
+                    if self.nitems_written(0):
+                        return -1
+                    if none is None:
+                        block._take_labels(pmt.to_pmt(dict.fromkeys(names)))
+                    output_items[0][: len(samples)] = samples
+                    return len(samples)
+
+            tb = gr.top_block()
+            begin = source("source", None, [np.complex64])
+            tb.connect(begin, block)
+            tb.run()
+            rows = self.rows()
+            self.assertEqual({(row.dataset_name, row.sampling_rate) for row in rows}, {("take", 1e6)})
+            self.assertFalse({row.amplitude for row in rows} & {None, 5.0})  # but as measured
 
     def test_messages_reach_the_block_while_it_runs(self):
         done = threading.Event()

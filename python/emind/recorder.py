@@ -21,7 +21,7 @@ from gnuradio import gr
 from .callbacks import Told
 from .contract import tags
 from .contract.errors import EMindError, UsageError, require
-from .contract.schema import checked_label
+from .contract.schema import changed_labels
 from .dsp.framing import Anchor, Continuity, StreamState, anchor_from_fields
 from .dsp.row_measure import RowMeasure
 from .guarded import Guarded
@@ -152,7 +152,7 @@ class recorder(Guarded, Told, gr.sync_block):
         self._files_options: dict[str, Any] = {
             "base": path, "file_format": file_format, "iq_format": iq_format, "scale": scale,
             "rotate_bytes": rotate_mb * 1e6, "rotate_s": rotate_s}
-        self._labels = _checked(labels or {})
+        self._labels = changed_labels({}, labels or {})
         # Refuses what cannot work, and loads the libraries before anything runs.
         self._files = RecordingFiles(**self._files_options)
         item = (np.complex64, (length,)) if windows else np.complex64
@@ -176,7 +176,7 @@ class recorder(Guarded, Told, gr.sync_block):
 
     def set_labels(self, labels: dict | None) -> None:
         """Other labels from the next samples on, instead of all before."""
-        self._new_labels = self._labels = _checked(labels or {})
+        self._new_labels = self._labels = changed_labels({}, labels or {})
 
     def labels(self) -> dict[str, Any]:
         """The labels in force."""
@@ -398,7 +398,7 @@ class recorder(Guarded, Told, gr.sync_block):
             fields = pmt.to_python(message)
             if not isinstance(fields, dict):
                 raise EMindError(f"a message at the port label is no dict: {message}")
-            self.set_labels({**self._labels, **fields})
+            self.set_labels(changed_labels(self._labels, fields))
         except (EMindError, ValueError, TypeError) as fault:
             self.logger.warn(f"labels not taken: {fault}")
 
@@ -431,7 +431,3 @@ class recorder(Guarded, Told, gr.sync_block):
     def _publish_statistics(self) -> None:
         self._statistics_due = time.monotonic() + _STATISTICS_EVERY_S
         self.message_port_pub(_STATISTICS, pmt.cons(pmt.to_pmt(self.statistics()), _NO_DATA))
-
-
-def _checked(labels: dict) -> dict[str, Any]:
-    return {str(name): checked_label(str(name), value) for name, value in labels.items()}
