@@ -63,6 +63,17 @@ class qa_recorder_events(Recorded):
         self.assertEqual(counts["samples_written"] + counts["samples_skipped"], len(x))
         self.assertEqual((counts["samples_dropped"], counts["samples_queued"]), (0, 0))
 
+    def test_louder_noise_at_another_frequency_or_rate_is_no_event(self):
+        x = bursts(60_000, ((50_000, 51_000),))
+        x[20_010:] *= 10
+        for key in ("rx_freq", "rx_rate"):
+            tags = [make_tag(0, key, pmt.from_double(1e6)), make_tag(20_010, key, pmt.from_double(2e6))]
+            block, rows = self.record(x, tags, trigger="energy", pre_trigger=0, post_trigger=0)
+            self.assertEqual(block.statistics()["events"], 1)
+            self.assertTrue(1000 <= sum(len(row.iq) for row in rows) <= 1192)
+            for file in self.base.parent.glob("*"):
+                file.unlink()
+
     def test_the_trigger_can_change_while_it_runs(self):
         x = bursts(200_000, ((10_000, 11_000), (60_000, 70_000), (105_000, 106_000), (150_000, 151_000)))
         block = changing_recorder(str(self.base), policy="lossless", length=64, sample_rate=1e6, pre_trigger=1000,

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -103,6 +104,7 @@ class AroundEvents:
         self._history = History(trigger.held(length), begin)
         self._marks: deque[tuple[int, Mark]] = deque()  # of samples that may yet be written
         self._states: deque[StreamState] = deque([state])
+        self._restarts: list[int] = []  # samples from which on the noise may be another one
         self._labels = labels  # that the thread knows
         self._stretch_at = stretch_at
 
@@ -112,15 +114,18 @@ class AroundEvents:
 
     def state(self, state: StreamState) -> None:
         """What is known from a sample on that :meth:`take` has not had yet."""
+        last = self._states[-1]
+        values = (last.rate, state.rate), (last.freq, state.freq)
+        if self._energy is not None and any(new != old for old, new in values if not math.isnan(old)):
+            self._restarts.append(state.sample)
         self._states.append(state)
 
     def take(self, items: np.ndarray, first: int, marks: Iterable[tuple[int, Mark]], labels: dict[str, Any],
              recording: bool, thread: RecorderThread, files: RecordingFiles) -> None:
         """The next samples, ``first`` the number of the first, with their marks by sample."""
         self._marks.extend(marks)
-        if self._energy is not None:
-            for event in self._energy.events(items):
-                self._selection.event(*event)
+        for event in self._loud(items, first):
+            self._selection.event(*event)
         if not recording:
             self._selection.close()
         written = 0
@@ -131,6 +136,18 @@ class AroundEvents:
         thread.skip(len(items) - written)
         self._history.push(items)
         self._forget(self._history.oldest)
+
+    def _loud(self, items: np.ndarray, first: int) -> list[tuple[int, int]]:
+        """Events of energy in the next samples."""
+        if self._energy is None:
+            return []
+        events, done = [], 0
+        for sample in self._restarts:
+            events += self._energy.events(items[done : sample - first])
+            self._energy.restart()
+            done = sample - first
+        self._restarts.clear()
+        return events + self._energy.events(items[done:])
 
     def _begin(self, start: int, fresh: bool, labels: dict[str, Any], thread: RecorderThread,
                files: RecordingFiles) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 
 import numpy as np
 
-from .snr import NoiseFloor
+from .snr import NoiseFloor, looks_like_noise
 
 LEAST_CHUNK = 64
 
@@ -106,38 +106,46 @@ class EnergyTrigger:
 
     ``chunk``: samples that are looked at together. Nothing is an event before the floor is known. ``begin``: number of
     the first sample.
+
+    A floor that rises beyond the threshold, as after a change of gain, is learned anew after RELEARN_WINDOWS chunks that
+    look like noise, see :class:`.snr.NoiseFloor`; so is a signal like white noise over the whole band that lasts as
+    long, whose event ends there.
     """
 
     def __init__(self, threshold_db: float, chunk: int, begin: int = 0) -> None:
         self._ratio = 10 ** (threshold_db / 10)
         self._chunk = chunk
         self._floor = NoiseFloor(max(threshold_db, 1.0))
-        self._energy, self._count = 0.0, 0  # of the chunk that is being filled
+        self._part, self._count = np.empty(chunk, np.complex64), 0  # the chunk that is being filled
         self.position = begin
 
     def restart(self) -> None:
-        """Forget the floor, as after a change of frequency, rate or gain."""
+        """Forget the floor, as after a change of frequency or rate. A chunk ends here that is not looked at."""
         self._floor.restart()
+        self._count = 0
 
     def events(self, samples: np.ndarray) -> list[tuple[int, int]]:
         """First sample and the one behind the last of each loud stretch in the next samples (n,)."""
         begin = self.position - self._count  # first sample of the chunk that is being filled
         self.position += len(samples)
-        powers = np.square(samples.real) + np.square(samples.imag)
-        head = min(len(powers), self._chunk - self._count)
-        self._energy += float(powers[:head].sum(dtype=np.float64))
+        head = min(len(samples), self._chunk - self._count)
+        self._part[self._count : self._count + head] = samples[:head]
         self._count += head
         if self._count < self._chunk:
             return []
-        rest = powers[head:]
-        whole = len(rest) // self._chunk
-        means = np.empty(1 + whole)
-        means[0] = self._energy / self._chunk
-        means[1:] = rest[: whole * self._chunk].reshape(whole, self._chunk).mean(axis=1, dtype=np.float64)
-        tail = rest[whole * self._chunk :]
-        self._energy, self._count = float(tail.sum(dtype=np.float64)), len(tail)
-        floors, _ = self._floor.follow(means)
+        whole = (len(samples) - head) // self._chunk
+        tail = samples[head + whole * self._chunk :]
+        chunks = samples[head : len(samples) - len(tail)].reshape(whole, self._chunk)
+        means = np.concatenate([_powers(self._part[None]), _powers(chunks)])
+        floors, _ = self._floor.follow(
+            means, lambda index: looks_like_noise(chunks[index - 1] if index else self._part))
+        self._part[: len(tail)], self._count = tail, len(tail)
         with np.errstate(invalid="ignore"):
             loud = means > floors * self._ratio
         edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(np.int8)))
         return [(begin + int(a) * self._chunk, begin + int(b) * self._chunk) for a, b in edges.reshape(-1, 2)]
+
+
+def _powers(chunks: np.ndarray) -> np.ndarray:
+    """Mean of |x|^2 of each chunk (n, samples), float64 (n,)."""
+    return (np.square(chunks.real) + np.square(chunks.imag)).mean(axis=1, dtype=np.float64)
