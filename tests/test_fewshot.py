@@ -90,7 +90,7 @@ def test_windows_of_several_lengths_are_refused():
 
 def test_arms_with_the_same_first_weights_have_the_same_figures():
     """Whatever differs between the arms in a result is the encoder's first weights."""
-    found = compare(random_encoder(SMALL, 0), tone_set(), Plan((2, 4), False, (0,), 20, QUICK))
+    found = compare(random_encoder(SMALL, 0), tone_set(), Plan((2, 4), False, (0,), 20, (3,), QUICK))
     assert found["probe"]["pretrained"] == found["probe"]["random"]
     for row in found["few"]:
         assert row["linear"]["pretrained"] == row["linear"]["random"]
@@ -101,12 +101,12 @@ def test_arms_with_the_same_first_weights_have_the_same_figures():
 
 
 def test_every_seed_has_a_figure_and_random_weights_of_its_own():
-    found = compare(random_encoder(SMALL, 9), tone_set(), Plan((2,), False, (0, 1, 2), 20, QUICK))
+    found = compare(random_encoder(SMALL, 9), tone_set(), Plan((2,), False, (0, 1, 2), 20, (3,), QUICK))
     for arm in fewshot.ARMS:
         result = found["few"][0]["fine_tuned"][arm]
         assert [len(result[name]) for name in ("accuracy", "kappa", "accuracy_clear")] == [3, 3, 3]
         for rate, shares in zip(result["learning_rate"], result["validation"], strict=True):
-            assert list(shares) == ["0.001", "0.01"] and shares[f"{rate:g}"] == max(shares.values())
+            assert list(shares["3"]) == ["0.001", "0.01"] and shares["3"][f"{rate:g}"] == max(shares["3"].values())
     a, b = (random_encoder(SMALL, seed).patch_layer.weight for seed in (0, 1))
     assert not torch.equal(a, b)
 
@@ -114,7 +114,7 @@ def test_every_seed_has_a_figure_and_random_weights_of_its_own():
 def test_labels_of_the_test_windows_decide_nothing():
     honest = tone_set()
     swapped = dataclasses.replace(honest, test=dataclasses.replace(honest.test, label=1 - honest.test.label))
-    plan = Plan((4,), False, (0,), 20, QUICK)
+    plan = Plan((4,), False, (0,), 20, (3,), QUICK)
     one, other = (compare(random_encoder(SMALL, 3), own, plan) for own in (honest, swapped))
     for arm in fewshot.ARMS:
         first, second = (found["few"][0]["fine_tuned"][arm] for found in (one, other))
@@ -123,10 +123,10 @@ def test_labels_of_the_test_windows_decide_nothing():
 
 
 def test_the_rate_with_the_most_right_validation_answers_is_taken():
-    found = compare(random_encoder(SMALL, 0), tone_set(), Plan((8,), False, (0,), 20, Recipe(
-        steps=40, batch=8, rates=(1e-7, 3e-3), bfloat16=False)))
+    found = compare(random_encoder(SMALL, 0), tone_set(), Plan((8,), False, (0,), 20, (40,), Recipe(
+        batch=8, rates=(1e-7, 3e-3), bfloat16=False)))
     result = found["few"][0]["fine_tuned"]["random"]
-    assert result["learning_rate"] == [3e-3] and result["validation"][0]["0.003"] > result["validation"][0]["1e-07"]
+    assert result["learning_rate"] == [3e-3] and result["validation"][0]["40"]["0.003"] > result["validation"][0]["40"]["1e-07"]
 
 
 def test_what_is_done_is_not_done_again_and_what_differs_is(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_what_is_done_is_not_done_again_and_what_differs_is(tmp_path, monkeypatc
         return true(*arguments)
 
     monkeypatch.setattr(fewshot, "fine_tuned", counted)
-    plan = Plan((2,), False, (0,), 20, QUICK)
+    plan = Plan((2,), False, (0,), 20, (3,), QUICK)
 
     def run(plan=plan, own=tone_set(), weights="a", code="1"):
         made.clear()
@@ -150,11 +150,22 @@ def test_what_is_done_is_not_done_again_and_what_differs_is(tmp_path, monkeypatc
     assert run(code="2") == (first, 0, {"1"})  # what is kept tells which code made it
     assert run(dataclasses.replace(plan, seeds=(0, 1)))[1] == number
     assert run(dataclasses.replace(plan, shots=(2, 3)))[1] == number
-    assert run(dataclasses.replace(plan, recipe=dataclasses.replace(QUICK, steps=4)))[1] == number
+    assert run(dataclasses.replace(plan, steps=(3, 4)))[1] == number  # those of 3 steps are there
     other = tone_set()
     other.test.iq[0] = -other.test.iq[0]
     assert run(own=other)[1] == number and run()[1] == 0
     assert run(weights="b")[1] == len(QUICK.rates)  # random weights of this shape are the same beside any file
+
+
+def test_the_length_with_the_most_right_validation_answers_is_taken():
+    found = compare(random_encoder(SMALL, 0), tone_set(), Plan((8,), False, (0, 1), 20, (1, 40), Recipe(
+        batch=8, rates=(3e-3,), bfloat16=False)))
+    for arm in fewshot.ARMS:
+        result = found["few"][0]["fine_tuned"][arm]
+        assert result["steps"] == [40, 40] and min(result["accuracy"]) > 0.9
+        assert all(shares["1"]["0.003"] < shares["40"]["0.003"] for shares in result["validation"])
+    said = "\n".join(cards.fewshot_lines(figures(found | {"pretrained_on": False})))
+    assert "Fine-tuning: 1 or 40 steps of 8 windows" in said
 
 
 def test_a_damaged_result_is_named(tmp_path):
@@ -285,7 +296,7 @@ def test_figures_of_a_file_with_heads_go_between_its_marks_and_its_header_stays(
     arguments = ["fewshot", str(path), "--sets", "RadChar-regen", *QUICKLY, "--out", str(tmp_path / "o"), "--write"]
     page.write_text("no marks\n")
     assert cli.main(arguments) == 1 and "lacks the marks" in capsys.readouterr().err
-    assert not (tmp_path / "o" / "y").exists()  # told before anything was trained
+    assert not (tmp_path / "o" / "done").exists()  # told before anything was trained
     begin, end = marks("y", "fewshot")
     page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     whole = path.read_bytes()

@@ -24,7 +24,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
                    help="windows a class (default 10 50 100)")
     p.add_argument("--per-snr", action="store_true", help="K windows a class and SNR label, as the paper for RML2016")
     p.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (default 3)")
-    p.add_argument("--steps", type=int, default=3000, help="of each fine-tuning (default 3000)")
+    p.add_argument("--steps", nargs="+", type=int, default=[600, 3000], help="lengths of the fine-tuning that validation "
+                   "chooses from (default 600 3000)")
     p.add_argument("--rates", nargs="+", type=float, metavar="RATE", help="learning rates that validation chooses from "
                    "(default 0.0001 0.0005 0.002)")
     p.add_argument("--pool", type=int, default=2000, help="windows that those to train on are drawn from")
@@ -34,7 +35,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
                    "to, beside those of the few-shot tracks")
     p.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     p.add_argument("--out", type=Path, default=Path("runs/fewshot"), help="folder for NAME.json, NAME.png and "
-                   "NAME/, what is done; the same command goes on from there (default runs/fewshot)")
+                   "done/, fine-tunings that are done; the same command goes on from there (default runs/fewshot)")
     p.add_argument("--write", action="store_true", help="of a pretrained file: put the figures into its header and write "
                    "its card and the section of docs/pretraining.md; of one with heads: write them between its marks "
                    "in that page")
@@ -43,11 +44,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in ("seeds", "steps", "validation", "test", "probe_windows", "threads"):
+    for name in ("seeds", "validation", "test", "probe_windows", "threads"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least 1")
-    if min(args.shots) < 1:
-        raise UsageError(f"--shots {min(args.shots)} must be at least 1")
+    for name in ("shots", "steps"):
+        if min(getattr(args, name)) < 1:
+            raise UsageError(f"--{name} {min(getattr(args, name))} must be at least 1")
     for rate in args.rates or ():
         if not 0 < rate < 1:
             raise UsageError(f"--rates {rate:g} must lie between 0 and 1")
@@ -72,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     rates = tuple(args.rates) if args.rates else Recipe.rates
     plan = Plan(tuple(args.shots), args.per_snr, tuple(range(args.seeds)), args.probe_windows,
-                Recipe(steps=args.steps, rates=rates, bfloat16=has_bfloat16()))
-    kept = Kept(args.out / path.stem, {"weights": file_hash(path)}, code_version())
+                tuple(args.steps), Recipe(rates=rates, bfloat16=has_bfloat16()))
+    kept = Kept(args.out / "done", {"weights": file_hash(path)}, code_version())
     results = []
     for name in args.sets:
         probe_set = _windows(name, args)
@@ -111,7 +113,8 @@ def command(args: argparse.Namespace) -> str:
     words += ["--label", args.label] if args.label else []
     words += ["--per-snr"] if args.per_snr else []
     words += ["--rates", *(f"{rate:g}" for rate in args.rates)] if args.rates else []
-    for name in ("seeds", "steps", "pool", "validation", "test", "probe_windows"):
+    words += ["--steps", *map(str, args.steps)]
+    for name in ("seeds", "pool", "validation", "test", "probe_windows"):
         words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     return " ".join(words)
 

@@ -61,12 +61,16 @@ def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
         unit = "a class and SNR label" if one["per_snr"] else "a class"
         rate = one["few"][0]["fine_tuned"]["pretrained"]["learning_rate"]
         by_seed = " and seed" if isinstance(rate, list) else ""  # files of before chose with the first seed
+        steps = one.get("steps", [recipe["steps"]])  # and had one length
+        length = " or ".join(f"{number:g}" for number in steps) + " steps"
+        on = "on" if len(steps) == 1 else "chosen on"
+        chosen = "learning rate chosen" if len(steps) == 1 else "length, and learning rate"
         lines += [
             f"{heading} {one['set']}: {one['label']}, {len(one['classes'])} classes, {seen}", "",
             f"Per cent right of {one['test']:,} test windows (chance {100 / len(one['classes']):.1f}), {spread}; κ is "
             f"Cohen's kappa; \"clear\" counts windows of {one['clear_db']:g} dB and "
-            f"above. Fine-tuning: {recipe['steps']} steps of {recipe['batch']} windows, turned and shifted at random; "
-            f"learning rate chosen among {', '.join(f'{rate:g}' for rate in recipe['rates'])} on {one['validation']:,} "
+            f"above. Fine-tuning: {length} of {recipe['batch']} windows, turned and shifted at random; "
+            f"{chosen} among {', '.join(f'{rate:g}' for rate in recipe['rates'])} {on} {one['validation']:,} "
             f"validation windows, for each arm{by_seed} by itself. Linear: frozen features, logistic regression.", "",
             f"| track | windows {unit} | pretrained | random | gain, points | pretrained, clear | random, clear | "
             "κ pretrained | κ random | |", "|---" * 10 + "|",
@@ -93,7 +97,7 @@ def _untrained(one: dict) -> list[str]:
     if not worse:
         return []
     told = ", ".join(f"{share:.1f} % with {k}" for k, share in shares.items())
-    return [f"Random weights get worse with more windows ({told}): {one['recipe']['steps']:,} steps have not trained them "
+    return [f"Random weights get worse with more windows ({told}): {max(one.get('steps', [one['recipe']['steps']])):,} steps have not trained them "
             "to their end. The gains of fine-tuning are those after so many steps and shrink where both arms are trained "
             "longer; docs/pretraining.md says how far.", ""]
 
