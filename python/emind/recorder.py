@@ -140,10 +140,10 @@ class recorder(Guarded, Told, gr.sync_block):
             raise UsageError(f"unknown policy {policy!r}: use {' or '.join(POLICIES)}")
         require((length >= 1, f"length {length} must be at least 1"),
                 (length <= LONGEST_ROW, f"length {length} must be at most {LONGEST_ROW:,}: the queue holds two rows"),
-                (queue_mb > 0, f"queue_mb {queue_mb:g} must be above 0"),
-                (sample_rate >= 0, f"sample_rate {sample_rate:g} must not be negative"),
-                (rotate_mb >= 0, f"rotate_mb {rotate_mb:g} must not be negative"),
-                (rotate_s >= 0, f"rotate_s {rotate_s:g} must not be negative"),
+                (0 < queue_mb <= 1e6, f"queue_mb {queue_mb:g} must be above 0 and at most a million"),
+                *((0 <= value < 1e15, f"{name} {value:g} must not be negative, and below 1e15") for name, value in (
+                    ("sample_rate", sample_rate), ("rotate_mb", rotate_mb), ("rotate_s", rotate_s))),
+                (math.isfinite(center_freq), f"center_freq {center_freq:g} must be finite"),
                 (iq_format in ("float32", "int16"), f"iq_format {iq_format!r} must be float32 or int16"),
                 (0 < scale < math.inf, f"scale {scale:g} must be above 0"))
         if file_format != "parquet" and not sample_rate:

@@ -48,8 +48,8 @@ class Trigger:
             raise UsageError(f"unknown trigger {self.trigger!r}: use {', '.join(TRIGGERS)}")
         require((0 <= self.pre_trigger <= MOST_PRE_TRIGGER,
                  f"pre_trigger {self.pre_trigger} must be between 0 and {MOST_PRE_TRIGGER:,} samples"),
-                (self.post_trigger >= 0, f"post_trigger {self.post_trigger} must not be negative"),
-                (self.trigger_db > 0, f"trigger_db {self.trigger_db:g} must be above 0"),
+                (0 <= self.post_trigger < math.inf, f"post_trigger {self.post_trigger} must not be negative, and finite"),
+                (0 < self.trigger_db <= 200, f"trigger_db {self.trigger_db:g} must be above 0 and at most 200"),
                 (0 <= self.trigger_confidence <= 1,
                  f"trigger_confidence {self.trigger_confidence:g} must be between 0 and 1"))
 

@@ -87,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
         return _recover([Path(file) for file in options.recover])
     if not options.out:
         raise UsageError("name what to write: emind record OUT")
-    if options.seconds is not None and not options.seconds > 0:
-        raise UsageError(f"--seconds {options.seconds:g} must be above 0")
+    if options.seconds is not None and not 0 < options.seconds < math.inf:
+        raise UsageError(f"--seconds {options.seconds:g} must be above 0 and finite; without it: to the end")
     labels = parse_labels(options.label)
     keys = parse_keys(options.key)
     check_target(options.out)
@@ -216,7 +216,7 @@ def _from_recording(options: argparse.Namespace, labels: dict):
     recording = open_recording(options.recording, options.format, options.rate)
     count = recording.count
     if options.seconds is not None:
-        count = max(1, min(count, round(options.seconds * recording.rate)))
+        count = max(1, round(min(count, options.seconds * recording.rate)))
 
     class flowgraph(recording_flowgraph):
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ from .live_watch import LevelControl, watch
 
 SILENT_S = 1.0
 MOST_RESTARTS = 5
-
+MOST_SAMPLES = 1 << 62  # that GNU Radio can count
 
 LEVEL_EVERY_S = 0.25
 
@@ -38,7 +38,7 @@ class radio_recording(gr.top_block):
             behind = [*chain(state["rate"]), kept]
             stream = [(self.source.block, channel)]
             if seconds is not None:
-                stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(seconds * state["rate"]))))
+                stream.append(blocks.head(gr.sizeof_gr_complex, max(1, round(min(seconds * state["rate"], MOST_SAMPLES)))))
             self.connect(*stream, *behind)
             self.tail += behind
             recorders.append(kept)
