@@ -76,6 +76,20 @@ class qa_recorder(Recorded):
         np.testing.assert_array_equal(samples_of(rows), samples[:228])
         self.assertEqual(block.statistics()["samples_written"], 228)
 
+    def test_windows_that_overlap_end_the_flowgraph_where_sigmf_would_hold_them_twice(self):
+        for file_format in ("both", "sigmf", "parquet"):
+            block = recorder(str(self.base), file_format, 1e6, length=64, windows=True, policy="lossless")
+            cut = windowing(64, 32)
+            tb = gr.top_block()
+            tb.connect(blocks.vector_source_c(ramp(640).tolist()), cut, block)
+            tb.run()
+            if file_format == "parquet":
+                self.assertIsNone(block.error())
+                self.assertEqual([row.iq[0].real for row in self.rows()], [1 + 32 * k for k in range(19)])
+            else:
+                self.assertRegex(str(block.error()), "hop 32 of 64 samples.* Parquet")
+                self.assertEqual(list(self.base.parent.iterdir()), [])
+
     def test_the_parameters_in_a_radar_s_tag_are_columns(self):
         value = answer("LFM", 128)
         for name, number in (("pri", 1e-3), ("pulse_width", 2e-5), ("num_pulses", 3.0)):

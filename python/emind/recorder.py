@@ -84,7 +84,8 @@ class recorder(Guarded, Told, gr.sync_block):
     sample_rate: samples a second where no tag tells, 0 if unknown
     center_freq: centre frequency in Hz where no tag tells, 0 if unknown; SigMF states it
     length: samples a row
-    windows: the input is vectors of ``length`` samples, from :class:`windowing` or :class:`inference`
+    windows: the input is vectors of ``length`` samples, from :class:`windowing` or :class:`inference`; where they
+        overlap for Parquet only, else the flowgraph ends with an error
     labels: dict of columns, such as ``{"dataset_name": "garden", "modulation": "QPSK"}``; None: no labels
     from_tags: take labels from tags
     policy: ``realtime`` (the stream never waits: what the disk cannot keep up with is dropped and counted) or
@@ -167,10 +168,9 @@ class recorder(Guarded, Told, gr.sync_block):
         self._thread: RecorderThread | None = None
         self._last: dict | None = None
         self._prepare()
-        self.message_port_register_in(_LABEL_PORT)
         self.message_port_register_out(_STATISTICS)
-        self.set_msg_handler(_LABEL_PORT, self._take_labels)
-        for port, handler in ((_RECORD_PORT, self._take_record), (_DETECTIONS, self._take_detection)):
+        for port, handler in ((_LABEL_PORT, self._take_labels), (_RECORD_PORT, self._take_record),
+                              (_DETECTIONS, self._take_detection)):
             self.message_port_register_in(port)
             self.set_msg_handler(port, handler)
 
@@ -380,6 +380,9 @@ class recorder(Guarded, Told, gr.sync_block):
         except ValueError as fault:
             self.logger.warn(str(fault))
             return None
+        if anchor.hop < self._length and self._files_options["file_format"] != "parquet":
+            raise EMindError(f"windows that overlap (hop {anchor.hop} of {self._length} samples) would stand in SigMF "
+                             "twice: record to Parquet, or cut them with hop = length")
         self._anchor = anchor
         valid = anchor.valid if taken and anchor.valid < self._length else None
         return Mark(stretch=self._stretch(anchor.state), gap=anchor.state.gap, valid=valid)
@@ -420,9 +423,8 @@ class recorder(Guarded, Told, gr.sync_block):
     def _look_after(self, thread: RecorderThread) -> None:
         if thread.error is not None and self._error is None:
             self._error = thread.error
-            if not self.tells_end:
-                return
-            self.logger.error(f"{thread.error}; the flowgraph runs on, samples are counted as dropped")
+            if self.tells_end:
+                self.logger.error(f"{thread.error}; the flowgraph runs on, samples are counted as dropped")
 
     def _publish_statistics_if_due(self) -> None:
         if time.monotonic() >= self._statistics_due:
