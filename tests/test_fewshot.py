@@ -304,6 +304,8 @@ def test_figures_of_a_file_with_heads_go_between_its_marks_and_its_header_stays(
     text = page.read_text()
     assert text.startswith(f"before\n{begin}\n") and text.endswith(f"{end}\nafter\n") and "old" not in text
     assert file_hash(path) in text and "its recipe was pretrained on, with other windows" in text
+    assert "images/" not in text  # of one point
+    assert cli.main([*arguments, "--shots", "2", "3"]) == 0 and "](images/fewshot-y.png)" in page.read_text()
     assert (tmp_path / "images" / "fewshot-y.png").stat().st_size > 1000
     lines = cards.fewshot_lines(figures(made_up([0.5], [0.4])) | {"heads": True})
     assert any("not trained on" in line for line in lines)

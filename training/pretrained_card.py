@@ -62,7 +62,7 @@ def fewshot_lines(figures: dict, heading: str = "###") -> list[str]:
         rate = one["few"][0]["fine_tuned"]["pretrained"]["learning_rate"]
         by_seed = " and seed" if isinstance(rate, list) else ""  # files of before chose with the first seed
         steps = one.get("steps", [recipe["steps"]])  # and had one length
-        length = " or ".join(f"{number:g}" for number in steps) + " steps"
+        length = " or ".join(f"{number:,}" for number in steps) + " steps"
         on = "on" if len(steps) == 1 else "chosen on"
         chosen = "learning rate chosen" if len(steps) == 1 else "length, and learning rate"
         lines += [
@@ -249,11 +249,13 @@ def write_with_heads(page: Path, weights: Path, digest: str, figures: dict) -> N
     is left alone: other pages know the file by its hash. EMindError as `pages.parts_of_page`."""
     name = weights.stem
     before, behind = parts_of_page(page, name, COMMAND)
-    picture = page.parent / "images" / f"fewshot-{name}.png"
-    picture.parent.mkdir(exist_ok=True)
-    draw_fewshot(picture, figures["sets"], name)
-    lines = [f"### {name}, with heads", "", f"The file with the SHA-256 `{digest}`.", "",
-             f"![{name} against random](images/{picture.name})", "", *fewshot_lines(figures, "####")]
+    lines = [f"### {name}, with heads", "", f"The file with the SHA-256 `{digest}`.", ""]
+    if any(len(one["few"]) > 1 for one in figures["sets"]):  # a line through one point says no more than the table
+        picture = page.parent / "images" / f"fewshot-{name}.png"
+        picture.parent.mkdir(exist_ok=True)
+        draw_fewshot(picture, figures["sets"], name)
+        lines += [f"![{name} against random](images/{picture.name})", ""]
+    lines += fewshot_lines(figures, "####")
     page.write_text(before + "\n\n" + "\n".join(lines) + "\n" + behind, encoding="utf-8")
 
 
