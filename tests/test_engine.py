@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from emind.contract.errors import EMindError
+from emind.contract.errors import EMindError, UsageError
 from emind.contract.vocabulary import MODULATIONS
 from emind.contract.window import HeadSpec, WindowSpec
 from emind.dsp.normalise import max_abs
@@ -76,8 +76,9 @@ def test_windows_of_another_length_are_refused(path):
 
 
 def test_an_unknown_back_end_is_an_error_that_lists_the_known(path):
-    with pytest.raises(EMindError, match="torch-float32"):
-        load_engine(path, backend="abacus")
+    for weights in (path, "no/such.safetensors"):  # told before weights are read
+        with pytest.raises(UsageError, match="torch-float32"):
+            load_engine(weights, backend="abacus")
 
 
 def test_an_unknown_name_is_an_error_that_says_what_there_is():

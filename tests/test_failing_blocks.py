@@ -137,7 +137,8 @@ def test_scan_ends(monkeypatch, small_weights):
     monkeypatch.setattr(scan_worker, "open_source", lambda settings: Source())
     monkeypatch.setattr(scan_worker.capture, "work", failing(scan_worker.capture.work, 0))
     settings = {"weights": str(small_weights), "backend": "torch-float32", "threads": 1, "apart": False, "batch": 8,
-                "heads": None, "steps": [1e9], "dwell_s": 0.01, "settle_s": 0.0, "usable": 0.8}
+                "heads": None, "steps": [1e9], "dwell_s": 0.01, "settle_s": 0.0, "usable": 0.8,
+                "tries": 4}
     assert scan_worker.scan(settings, outlet, queue.Queue()) == 1
     kind, what = sent[-1]
     assert kind == "error" and what["text"] == "block emind_scan_capture failed: ZeroDivisionError: of a test"

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from emind.commands import scan
 from emind.commands.scan import merged, plan_steps
 from emind.contract.errors import UsageError
 from emind.dsp.band import Band, TuningPlan, plan_tuning
@@ -28,6 +29,29 @@ def noise(count: int, seed: int) -> np.ndarray:
 
 def near(signals: list[dict], frequency: float) -> list[dict]:
     return [one for one in signals if abs(one["freq"] - frequency) < 10e3]
+
+
+@pytest.mark.parametrize("dwell_s", [0.25, 120.0])
+def test_a_long_dwell_is_no_driver_that_hangs(monkeypatch, dwell_s):
+    """A step without a word as long as its tries may take is waited for, and a minute longer."""
+    now = [0.0]
+
+    class Silent:
+        def get(self, timeout):
+            now[0] += 1.0
+            raise scan.Empty
+
+    class NoChild:
+        def __init__(self, settings, inbox):
+            pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(scan, "Child", NoChild)
+    monkeypatch.setattr(scan.time, "monotonic", lambda: now[0])
+    _, _, fault = scan._receive({"dwell_s": dwell_s, "settle_s": 0.01, "tries": 4, "steps": [1e9]}, Silent(), None, True)
+    assert "driver hangs" in str(fault) and now[0] == pytest.approx(4 * (3 * dwell_s + 2.01) + 60, abs=2)
 
 
 def test_signals_are_found_at_their_frequency_width_strength_and_share_of_time():

@@ -321,6 +321,7 @@ class inference(Guarded, gr.basic_block):
                 self._rate_outside = False
                 if self._worker is not None:
                     self._worker.replace_engine(engine)
+                    self._rate_unchecked = True  # a steady stream has no anchor any more that would have it looked at
         if closed:  # while it was loaded
             engine.close()
 
@@ -332,7 +333,7 @@ class inference(Guarded, gr.basic_block):
         self._faults.restart()
         self._detections.restart()
         self._errors_before = 0  # those of a worker that has ended
-        self._rate_outside = False
+        self._rate_outside = self._rate_unchecked = False
         self._scanned = 0  # tags before this window are known
         self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
         self._admitting = Anchor(0, 0, self._length, self._length, StreamState())
@@ -391,6 +392,9 @@ class inference(Guarded, gr.basic_block):
                 self._reach(self._coming.popleft())
             stop = min(end, self._coming[0].window) if self._coming else end
             rate = self._reports.rate_of(self._admitting)
+            if self._rate_unchecked:
+                self._rate_unchecked = False
+                self._check_rate(rate)
             valid = self._admitting.valid_of(number, self._length)
             count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)
             if count < stop - number:

@@ -14,10 +14,12 @@ from gnuradio import gr_unittest
 if __package__:  # collected by pytest from the source tree
     from . import inference
     from .contract.errors import EMindError
+    from .contract.window import WindowSpec
     from .qa_chain import LABELS, LENGTH, PATIENCE_S, AccountedFor, Chain, FakeEngine, class_of, known
 else:  # run by ctest on the module that was built
     from gnuradio.emind import inference
     from gnuradio.emind.contract.errors import EMindError
+    from gnuradio.emind.contract.window import WindowSpec
     from qa_chain import LABELS, LENGTH, PATIENCE_S, AccountedFor, Chain, FakeEngine, class_of, known
 
 
@@ -35,6 +37,18 @@ class qa_changing_weights(AccountedFor):
         chain.inference._weights.changer._load = load
         chain.inference.set_weights(weights)
         self.assertTrue(chain.inference._weights.changer.wait(PATIENCE_S))
+
+    def test_a_rate_that_the_new_weights_never_saw_is_said_without_an_anchor(self):
+        spec = WindowSpec(length=LENGTH, hop=LENGTH, rate_min_hz=1e4, rate_max_hz=1e7)
+        old = FakeEngine(held=True)
+        chain = Chain(known(2000), old, batch=4, hold=16, sample_rate=1e8)
+        chain.tb.start()
+        self.assertTrue(old.entered.wait(PATIENCE_S))
+        self.assertNotIn("rate_outside_training", chain.inference.statistics())
+        self.change(chain, {"new": FakeEngine(spec=spec, name="new")}, "new")
+        old.open.set()
+        chain.tb.wait()
+        self.assertTrue(chain.inference.statistics()["rate_outside_training"])
 
     def test_weights_change_between_two_batches_and_each_answer_is_of_one_engine(self):
         samples = known(2000)

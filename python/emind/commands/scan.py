@@ -21,7 +21,8 @@ USABLE = 0.8  # of the rate: what the receiver's filters pass evenly
 STEP = 0.75  # of the rate from one step to the next: neighbours overlap, so a signal at an edge is whole in one of them
 BESIDE = 0.125  # of the rate: how far beside a single frequency is tuned, away from the receiver's own spike
 MOST_STEPS = 100_000
-SILENT_S = 60.0  # without a word from the radio's process
+SILENT_S = 60.0  # without a word from the radio's process, beyond what a step may take
+MOST_TRIES = 4  # for a stretch without a gap
 JOIN_HZ_SHARE = 0.5  # of the wider one's width: found twice where middles lie this near
 
 
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
     steps = plan_steps(options.where, settings["rate"])
     settings |= {"mode": "scan", "steps": steps, "channels": [0], "dwell_s": options.dwell_ms / 1e3, "batch": 32,
                  "settle_s": options.settle_ms / 1e3, "weights": options.weights, "heads": options.heads,
-                 "backend": options.backend, "threads": options.threads, "usable": USABLE}
+                 "backend": options.backend, "threads": options.threads, "usable": USABLE,
+                 "tries": MOST_TRIES}
     inbox: SimpleQueue = SimpleQueue()
     with ExitStack() as stack:
         path = stack.enter_context(replacing(options.json)) if options.json not in (None, "-") else None
@@ -107,6 +109,11 @@ def plan_steps(where: list[str], rate: float) -> list[float]:
     return steps
 
 
+def longest_step_s(settings: dict) -> float:
+    """What the radio's process may take for a step without a word: every try as long as it waits (`scan_worker`)."""
+    return settings["tries"] * (3 * settings["dwell_s"] + settings["settle_s"] + 2.0)
+
+
 def _receive(settings: dict, inbox: SimpleQueue, progress,
              quiet: bool) -> tuple[list[dict], int, EMindError | None]:
     """What the radio's process tells: signals, how many steps were done, and what ended it before the last."""
@@ -120,7 +127,7 @@ def _receive(settings: dict, inbox: SimpleQueue, progress,
             try:
                 kind, _, what = inbox.get(timeout=0.2)
             except Empty:
-                if time.monotonic() - heard > SILENT_S:
+                if time.monotonic() - heard > SILENT_S + longest_step_s(settings):
                     return found, done, EMindError("the driver hangs")
                 continue
             heard = time.monotonic()

@@ -22,7 +22,6 @@ from ..rx_tags import readings
 from .head_text import MAIN_HEAD, rounded
 from .live_source import open_source, plain
 
-MOST_TRIES = 4  # for a stretch without a gap
 MOST_WINDOWS = 64  # are asked about a signal
 LOUD_SHARE = 0.25  # of the loudest windows' power: a window that holds the signal
 
@@ -164,7 +163,7 @@ def _listen(source, taking: capture, freq: float, rate: float, settings: dict) -
     """Samples of one dwell at ``freq`` without a gap, the time of the first, and how many tries it took."""
     dwell = settings["dwell_s"]
     count = max(16 * 1024, round(dwell * rate))
-    for attempt in range(1, MOST_TRIES + 1):
+    for attempt in range(1, settings["tries"] + 1):
         if source.has_time and not source.alive():
             raise ScanFailed(f"the device has gone: it does not answer at {freq / 1e6:g} MHz")
         if attempt == 1 or not source.has_time:
@@ -181,7 +180,7 @@ def _listen(source, taking: capture, freq: float, rate: float, settings: dict) -
             return samples, taking.start_time, attempt + taking.gaps
         if source.has_time and source.alive():
             source.restart()  # an overflow halts some devices
-    raise ScanFailed(f"no {dwell:g} s without a gap came at {freq / 1e6:g} MHz in {MOST_TRIES} tries: lower --rate or "
+    raise ScanFailed(f"no {dwell:g} s without a gap came at {freq / 1e6:g} MHz in {settings['tries']} tries: lower --rate or "
                      "--dwell")
 
 

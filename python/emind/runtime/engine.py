@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..contract.errors import EMindError
+from ..contract.errors import EMindError, UsageError
 from ..contract.window import ANOMALY, CLASSIFICATION, PROTOTYPES, RECONSTRUCTION, Domain, WindowSpec
 from ..dsp.normalise import NORMALISE
 from ..models.checkpoint import load_weights
@@ -38,8 +38,10 @@ def load_engine(
     layers run in bfloat16 where the processor multiplies it. ``engine.backend`` says what it came to. ``heads``: names
     of those to run, None for all: heads that make waveforms cost as much as a layer or two.
 
-    Raises EMindError for weights that cannot be used or lack a head, and a back end that is not known or not installed.
+    Raises UsageError for a back end that is not known, EMindError for one that is not installed and for weights that
+    cannot be used or lack a head.
     """
+    _known(backend)
     path = resolve(weights)
     model, spec, header = load_weights(path)
     _keep(model, heads, path)
@@ -47,12 +49,16 @@ def load_engine(
     return engine_of(model, spec, header, path.stem, backend, threads)
 
 
+def _known(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise UsageError(f"back end {backend!r} is not known; known: {', '.join(BACKENDS)}")
+
+
 def engine_of(
     model: MultiHead, spec: WindowSpec, header: dict, name: str, backend: str = AUTO, threads: int = 0
 ) -> Engine:
     """Engine of a model in memory, its window and its header; else as :func:`load_engine`."""
-    if backend not in BACKENDS:
-        raise EMindError(f"back end {backend!r} is not known; known: {', '.join(BACKENDS)}")
+    _known(backend)
     most = available_threads()
     threads = min(threads, most) if threads > 0 else most
     parts = model, spec, header, name, threads
