@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from emind import recorder
+from emind import display, receiver, recorder
 from emind.callbacks import Told
 from emind.contract.errors import UsageError
 from gnuradio import gr
@@ -45,3 +45,17 @@ def test_a_recorder_keeps_labels_and_trigger_that_companion_cannot_change(tmp_pa
     block.told("set_trigger", "detection", 64, 64, 10.0, (), 0.5)
     block.told("set_labels", {"modulation": "GFSK"})
     assert block.labels() == {"modulation": "GFSK"} and block._new_trigger.pre_trigger == 64
+
+
+def test_receiver_inference_and_display_keep_what_companion_cannot_change():
+    whole, tuned = receiver(sample_rate=1e6), receiver(sample_rate=1e6, offset=1e5, bandwidth=2e5)
+    for block, setter, value in ((whole, "set_offset", 1e5), (tuned, "set_offset", 1e9), (tuned, "set_gate_db", -1.0),
+                                 (tuned.inference, "set_gate_db", "half-typ")):
+        with pytest.raises(Exception):
+            getattr(block, setter)(value)
+        block.told(setter, value)
+    assert tuned._tuner.center_freq() == 1e5 and tuned.inference._gate_db is None
+    tuned.told("set_offset", -1e5)
+    tuned.told("set_gate_db", 6.0)
+    assert tuned._tuner.center_freq() == -1e5 and tuned.inference._gate_db == 6.0
+    assert issubclass(display, Told)

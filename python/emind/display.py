@@ -16,6 +16,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from .callbacks import Told
 from .contract import tags
 from .contract.errors import UsageError
 from .dsp.waterfall import Waterfall
@@ -32,7 +33,7 @@ _PARTS = 20, 40, 160  # of the picture: bridged where windows are skipped, until
 _MOST_WAITING = 4096  # detections that wait for the next picture; older ones are not shown
 
 
-class display(Guarded, gr.sync_block):
+class display(Guarded, Told, gr.sync_block):
     """Shows a waterfall with a labelled box for each detection, the last answers, and the statistics, in Qt.
 
     Input: the complex stream that the detections are about: the output of :class:`receiver`, or the stream before it

@@ -21,6 +21,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from .callbacks import Told
 from .contract import tags
 from .contract.errors import EMindError, UsageError, require
 from .detections_port import DetectionsPort
@@ -54,7 +55,7 @@ def _gate_rule(gate_db: float | None) -> tuple[bool, str]:
     return gate_db is None or gate_db >= 0, f"gate_db {gate_db} must not be negative; None: off"
 
 
-class inference(Guarded, gr.basic_block):
+class inference(Guarded, Told, gr.basic_block):
     """Asks EMind about each window and tags it with the answers; the windows pass unchanged.
 
     Input and output: vectors of ``length`` complex samples, all their tags kept. Each head in ``streams`` adds as many

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from gnuradio import gr
 from gnuradio.filter import firdes, freq_xlating_fir_filter_ccf
 
+from .callbacks import Told
 from .contract import tags
 from .contract.errors import UsageError, require
 from .dsp.framing import window_buffer
@@ -29,7 +30,7 @@ _FILL = 0.35  # of the new rate that the wanted band may fill
 _HOLD_S = 0.1  # of windows that a realtime stream may hold back
 
 
-class receiver(gr.hier_block2):
+class receiver(Told, gr.hier_block2):
     """Tunes if asked to, cuts windows, asks EMind, and puts the answers on the stream as tags.
 
     Input: complex stream. Output: complex stream with the tags of :class:`inference` on each window's first sample
