@@ -319,7 +319,6 @@ class inference(Guarded, Told, gr.basic_block):
             closed = isinstance(self._engine, _Closed)
             if not closed:
                 self._engine = engine
-                self._rate_outside = False
                 if self._worker is not None:
                     self._worker.replace_engine(engine)
                     self._rate_unchecked = True  # a steady stream has no anchor any more that would have it looked at
@@ -394,7 +393,7 @@ class inference(Guarded, Told, gr.basic_block):
             stop = min(end, self._coming[0].window) if self._coming else end
             rate = self._reports.rate_of(self._admitting)
             if self._rate_unchecked:
-                self._rate_unchecked = False
+                self._rate_unchecked = self._rate_outside = False  # here, where no anchor can ask the old engine between
                 self._check_rate(rate)
             valid = self._admitting.valid_of(number, self._length)
             count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)

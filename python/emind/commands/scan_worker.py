@@ -180,8 +180,8 @@ def _listen(source, taking: capture, freq: float, rate: float, settings: dict) -
             return samples, taking.start_time, attempt + taking.gaps
         if source.has_time and source.alive():
             source.restart()  # an overflow halts some devices
-    raise ScanFailed(f"no {dwell:g} s without a gap came at {freq / 1e6:g} MHz in {settings['tries']} tries: lower --rate or "
-                     "--dwell")
+    raise ScanFailed(f"no {dwell:g} s without a gap came at {freq / 1e6:g} MHz in {settings['tries']} tries: "
+                     "lower --rate or --dwell-ms")
 
 
 def describe(found: Occupied, samples: np.ndarray, rate: float, center: float, engine) -> dict:
