@@ -109,3 +109,21 @@ def test_remixed_windows_are_new_mixtures_that_keep_their_first_source_and_noise
     own = before[:, 2].square().sum((1, 2)).sqrt()
     assert torch.allclose(energy.sort().values, own.sort().values, rtol=1e-3)  # each source once
     assert not torch.allclose(energy, own, rtol=1e-2)
+
+
+def test_noise_has_the_asked_power_in_the_asked_share_of_windows_and_none_has_clean_sources():
+    ramp = torch.arange(4096) / 9
+    tone = torch.stack([torch.cos(ramp), torch.sin(ramp)], -1).expand(400, 1, 4096, 2).contiguous()
+    plain = AugmentConfig(phase=False, shift=False)
+    noisy = AugmentConfig(phase=False, shift=False, noise_share=0.25, noise_low_db=3.0, noise_high_db=3.0)
+    after, _ = augmented(tone, noisy, torch.Generator().manual_seed(3))
+    changed = (after != tone).flatten(1).any(1)
+    assert 0.18 < changed.float().mean() < 0.32
+    assert torch.allclose(after.square().sum(-1).amax(-1), torch.ones(400, 1), atol=1e-4)
+    own = (after * tone).sum((1, 2, 3)) / tone.square().sum((1, 2, 3))  # the tone's amplitude in the noisy window
+    rest = after - own[:, None, None, None] * tone
+    ratio = own.square() * tone.square().mean((1, 2, 3)) / rest.square().mean((1, 2, 3))
+    assert torch.allclose(10 * torch.log10(ratio[changed]), torch.tensor(3.0), atol=0.4)
+    both = tone.expand(400, 2, 4096, 2)
+    assert torch.equal(augmented(both, noisy, torch.Generator().manual_seed(3))[0],
+                       augmented(both, plain, torch.Generator().manual_seed(3))[0])

@@ -91,6 +91,8 @@ def test_the_debug_configuration_runs_from_the_command_to_the_file(tmp_path, cap
     ({"data": {"size": "huge"}}, "data.size = 'huge' is not known"),
     ({"run": {"false_alarms": 1.0}}, "run.false_alarms = 1.0 must lie between 0 and 1"),
     ({"augment": {"phase": "yes"}}, "phase must be bool, not str"),
+    ({"augment": {"noise_share": 1.5}}, "noise_share = 1.5 must lie between 0 and 1"),
+    ({"augment": {"noise_low_db": 30.0}}, "noise_low_db = 30.0 must be at most noise_high_db = 20.0"),
 ])  # fmt: skip
 def test_a_faulty_configuration_is_named(tables, fault):
     with pytest.raises(UsageError, match=fault):

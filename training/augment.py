@@ -1,4 +1,4 @@
-"""Augmentation of training windows: another carrier phase, another time, and if asked for the mirrored spectrum.
+"""Augmentation of training windows: another carrier phase, another time, and if asked the mirrored spectrum, noise.
 
 What is done to a window is done to its clean sources too, so that they still add up; a delay that is a label moves with
 the window.
@@ -47,6 +47,19 @@ def remixed(iq_BKL2: Tensor, order_B: Tensor, angle_B: Tensor) -> Tensor:
     return mixed_BKL2 / torch.where(peak_B > 0, peak_B, 1.0)[:, None, None, None]
 
 
+def noised(iq_BL2: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Some of the windows with white noise added, normalised anew by their max|IQ|."""
+    batch = len(iq_BL2)
+    chance_B, place_B = torch.rand(2, batch, generator=generator)
+    noise_BL2 = torch.randn(iq_BL2.shape, generator=generator)
+    below_db_B = config.noise_low_db + (config.noise_high_db - config.noise_low_db) * place_B
+    scale_B = (iq_BL2.square().mean((1, 2)) * 10 ** (-below_db_B / 10)).sqrt()
+    scale_B = torch.where(chance_B < config.noise_share, scale_B, 0.0)
+    mixed_BL2 = iq_BL2 + scale_B[:, None, None] * noise_BL2
+    peak_B = mixed_BL2.square().sum(-1).amax(-1).sqrt()
+    return torch.where((scale_B > 0)[:, None, None], mixed_BL2 / peak_B.clamp(min=1e-30)[:, None, None], iq_BL2)
+
+
 def augmented(
     iq_BKL2: Tensor, config: AugmentConfig, generator: torch.Generator, delay_B: Tensor | None = None,
     delay_range: tuple[float, float] | None = None,
@@ -75,4 +88,6 @@ def augmented(
             high_B = torch.minimum(high_B, torch.floor(delay_range[1] - delay_B)).clamp(min=0)
         samples_B = torch.floor(low_B + place_B * (high_B - low_B + 1)).clamp(low_B, high_B).to(torch.int64)
         iq_BKL2 = moved(iq_BKL2, samples_B)
+    if config.noise_share and iq_BKL2.shape[1] == 1:  # a clean source beside it would no longer have its scale
+        iq_BKL2 = noised(iq_BKL2[:, 0], config, generator).unsqueeze(1)
     return iq_BKL2, samples_B

@@ -65,13 +65,18 @@ class TaskDataConfig:
 class AugmentConfig:
     """``phase``: by any angle. ``shift``: around the window's end, by up to ``shift_most`` of its length either way.
     ``conjugate``: half of the windows, whose chirps and sidebands then go the other way. ``remix``: a mixture's second
-    source comes from another window of the batch, turned, so that no two mixtures are met twice."""
+    source comes from another window of the batch, turned, so that no two mixtures are met twice. ``noise_share``: of the
+    windows without clean sources get white noise of a power between ``noise_low_db`` and ``noise_high_db`` below their
+    own mean power."""
 
     phase: bool = True
     shift: bool = True
     shift_most: float = 1.0
     conjugate: bool = False
     remix: bool = False
+    noise_share: float = 0.0
+    noise_low_db: float = -10.0
+    noise_high_db: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,12 @@ def _check(config: TaskFinetuneConfig, where: str) -> None:
     for key, value in (("known_kept", r.known_kept), ("false_alarms", r.false_alarms)):
         if not 0 < value < 1:
             raise UsageError(f"configuration {where}: run.{key} = {value} must lie between 0 and 1")
+    a = config.augment
+    if not 0 <= a.noise_share <= 1:
+        raise UsageError(f"configuration {where}: augment.noise_share = {a.noise_share} must lie between 0 and 1")
+    if not -60 <= a.noise_low_db <= a.noise_high_db <= 100:
+        raise UsageError(f"configuration {where}: augment.noise_low_db = {a.noise_low_db} must be at most noise_high_db "
+                         f"= {a.noise_high_db}, both between -60 and 100")
     for name, table in config.tasks.items():
         known = losses_of(name)
         if table.loss and table.loss not in known:
