@@ -1,6 +1,7 @@
 """Weights files that replace others in a block: real files, good, damaged and unfit."""
 
 import numpy as np
+import pmt
 import pytest
 import torch
 from emind import inference
@@ -81,3 +82,25 @@ def test_a_file_that_is_overwritten_while_its_weights_are_in_force_changes_no_an
     path.rename(tmp_path / "damaged.safetensors")
     found = change(block, tmp_path / "damaged.safetensors")
     assert found["weights"] == "kept" and "not a whole safetensors file" in found["weights_error"]
+
+
+def test_a_given_engine_runs_its_own_weights_not_those_that_the_block_would_load_by_default(tmp_path):
+    path, other = (str(save(tmp_path / f"{name}.safetensors", labels))
+                   for name, labels in (("given", ("BPSK", "QPSK")), ("other", ("BPSK", "QPSK", "8PSK"))))
+    given = load_engine(path, "torch", 1)
+    block = inference(other, LENGTH, backend="torch", threads=1, engine=given)
+    assert change(block, path)["weights"] == "given" and block._engine is given  # they run already
+    assert change(block, other)["weights"] == "other"  # what `weights` says is not what ran
+
+
+def test_a_class_of_an_engine_without_a_file_cannot_be_enrolled_and_the_engine_goes_on(tmp_path):
+    engine = load_engine(save(tmp_path / "old.safetensors", ("BPSK", "QPSK")), "torch", 1)
+    engine.weights = ""  # as one that a program has made of a model in memory
+    block = inference(length=LENGTH, engine=engine)
+    for word in ("enrol", "remove"):
+        request = {word: "sweep", "save": str(tmp_path / "new.safetensors")}
+        request |= {"windows": np.ones(4 * LENGTH, np.complex64), "rate": 1e6} if word == "enrol" else {}
+        block._weights.on_message(pmt.to_pmt(request))
+        assert block._weights.changer.wait(PATIENCE_S)
+        assert "not loaded from a weights file" in block.statistics()["weights_error"]
+        assert block.statistics()["weights"] == "old" and not (tmp_path / "new.safetensors").exists()

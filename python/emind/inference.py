@@ -166,7 +166,7 @@ class inference(Guarded, Told, gr.basic_block):
         self.kept_engine = given  # another's: it stays when this block is closed
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._load_engine = load
-        self._weights = WeightsPort(self, weights, engine.name, backend, self._load, self._accept)
+        self._weights = WeightsPort(self, getattr(engine, "weights", ""), engine.name, backend, self._load, self._accept)
         self._length = length
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3

@@ -25,7 +25,8 @@ class WeightsPort:
     Parameters
     ----------
     block: has the port from now on
-    weights: name or path of those that it runs, and ``name`` as the engine has it; ``backend``: that enrols with them
+    weights: name or path of those that it runs, "" where its engine is of no file, and ``name`` as the engine has it;
+        ``backend``: that enrols with them
     load: from a name or path to an engine that the block can use, ready to infer; raises what is wrong with it
     accept: takes the engine over, on the thread that loaded it
     """
@@ -63,6 +64,9 @@ class WeightsPort:
 
     def _load(self, weights: str | EnrolRequest) -> object:
         if isinstance(weights, EnrolRequest):
+            if not self._weights:
+                raise EMindError(f"{self._running} was not loaded from a weights file, so that no class of it can be "
+                                 "enrolled or taken away: ask for weights of a file first")
             weights, said = weights.carried_out(self._weights, self._backend)
             self._block.logger.info("; ".join(said))
         engine = self._load_engine(weights)

@@ -46,7 +46,9 @@ def load_engine(
     model, spec, header = load_weights(path)
     _keep(model, heads, path)
     _check_header(model, spec, header, path)
-    return engine_of(model, spec, header, path.stem, backend, threads)
+    engine = engine_of(model, spec, header, path.stem, backend, threads)
+    engine.weights = str(weights)
+    return engine
 
 
 def _known(backend: str) -> None:

@@ -27,7 +27,8 @@ class Engine(ABC):
     """Infers batches of raw windows with the heads of ``model``. A back end says in ``_outputs`` how.
 
     ``spec``, ``header`` are those of the weights file, ``heads`` those of the model and ``domains`` what each of them
-    was trained on; ``name`` the file's name, ``backend`` what runs and ``threads`` on how many streams.
+    was trained on; ``name`` the file's name, ``weights`` the name or path that it was loaded by, else "", ``backend`` what
+    runs and ``threads`` on how many streams.
     """
 
     backend: str
@@ -40,6 +41,7 @@ class Engine(ABC):
         self.domains = Domain.of_heads(self.heads, spec, header["training"])
         self.header = header
         self.name = name
+        self.weights = ""
         self.threads = threads
         self._normalise, self._scale = NORMALISE[spec.normalisation], SCALE[spec.normalisation]
         self._waveforms = [name for name, head in self.heads.items() if head.kind == RECONSTRUCTION]

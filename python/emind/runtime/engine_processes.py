@@ -96,6 +96,7 @@ class ProcessEngine:
         self.heads: dict[str, HeadSpec] = {head.name: head for head in specs}
         self.domains = {name: Domain(**fields) for name, fields in told["domains"].items()}
         self.name, self.backend, self.header = told["name"], told["backend"], told["header"]
+        self.weights = str(weights)
 
     @property
     def processes(self) -> list[int]:
