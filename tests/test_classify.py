@@ -171,6 +171,43 @@ def test_runs_and_annotations_of_a_known_band():
     assert "0.70" in first["core:comment"] and second["core:sample_start"] == 400
 
 
+def test_windows_without_a_signal_have_a_line_where_no_head_knows_noise(emind, raw, released_weights):
+    quiet = raw(np.zeros(8192, np.complex64))
+    outcome = emind("classify", quiet, "--rate", 1e6, "--heads", "fingerprint", "--json", "-")
+    assert outcome.status == 0 and "skipped" not in outcome.err, outcome.err
+    assert "every sample is zero; fingerprint cannot say so" in outcome.err
+    assert [line["sample_start"] for line in outcome.lines] == [k * 1024 for k in range(8)]
+    assert not any("fingerprint" in line for line in outcome.lines)
+    half = tone_bursts(8192)
+    half[:4096] = 0
+    outcome = emind("classify", raw(half), "--rate", 1e6, "--heads", "fingerprint", "--json", "-", "--no-tune")
+    assert ["fingerprint" in line for line in outcome.lines] == [False] * 4 + [True] * 4, outcome.err
+    outcome = emind("classify", raw(half), "--rate", 1e6, "--json", "-", "--no-tune")
+    assert [line["modulation"]["label"] for line in outcome.lines[:4]] == ["noise"] * 4
+    assert emind("classify", quiet, "--rate", 1e6, "--heads", "fingerprint").status == 0
+
+
+def test_a_run_ends_where_a_capture_begins_and_lies_at_its_capture_s_frequency(emind, tmp_path):
+    samples = np.exp(2j * np.pi * 0.05 * np.arange(10_240)).astype("<c8")
+    meta, out = tmp_path / "two.sigmf-meta", tmp_path / "out.sigmf-meta"
+    meta.with_suffix(".sigmf-data").write_bytes(samples.tobytes())
+    meta.write_text(json.dumps({
+        "global": {"core:datatype": "cf32_le", "core:version": "1.0.0", "core:sample_rate": 1e6, "core:offset": 7000},
+        "captures": [{"core:sample_start": 7000, "core:frequency": 100e6},
+                     {"core:sample_start": 7000 + 5000, "core:frequency": 200e6}], "annotations": []}))
+    outcome = emind("classify", meta, "--annotate", out, "--no-tune", "--no-gate")
+    assert outcome.status == 0 and "2 captures" in outcome.err, outcome.err
+    found = [(note["core:sample_start"] - 7000, note["core:sample_count"], note["core:freq_lower_edge"])
+             for note in json.loads(out.read_text())["annotations"]]
+    assert found and {frequency for _, _, frequency in found} == {99.5e6, 199.5e6}
+    for start, count, frequency in found:
+        assert (start < 5000) == (frequency == 99.5e6), "a window belongs to the capture that it begins in"
+        assert frequency > 100e6 or start + count <= 5000
+    meta.write_text(meta.read_text().replace('"core:frequency": 200000000.0', '"core:header_bytes": 8'))
+    outcome = emind("classify", meta, "--no-tune")
+    assert outcome.status == 1 and "capture behind the first has a header" in outcome.err
+
+
 def test_real_recordings_of_every_family(emind, captures, released_weights):
     """One short recording of each kind: mostly the right family. The whole folder is `make score`'s matter."""
     for name, families in (("ble_zigbee_BLE_124B_10M", {"fsk"}), ("wifi_cond_dot11n_58.5M_20M", {"ofdm"}),

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -87,8 +88,13 @@ def run(options: argparse.Namespace) -> int:
         if recording.count < length:
             say(f"{recording.path}: {recording.count} samples are fewer than one window of {length}; "
                 "the rest of the window is filled with zeros")
+        if recording.cuts:
+            say(f"{recording.path}: {len(recording.cuts) + 1} captures; what is found is told of each by itself, and a "
+                "window over a boundary holds both")
         if silent_recording:
-            say(f"{recording.path}: every sample is zero; reported as noise")
+            known = any(NOISE in head.labels for head in engine.heads.values())
+            say(f"{recording.path}: every sample is zero; "
+                + ("reported as noise" if known else f"{', '.join(engine.heads)} cannot say so and says nothing"))
         plan = choose_plan(options, recording, length, silent_recording)
         say(describe(plan, recording))
         with ExitStack() as stack:
@@ -114,14 +120,14 @@ def run(options: argparse.Namespace) -> int:
         if plot_path:
             from .plot import plot_recording
 
-            lanes = {name: runs(answers, name) for name in others if engine.heads[name].labels}
-            plot_recording(recording, runs(answers, main), plot_path, plan=plan, others=lanes)
+            lanes = {name: runs(answers, name, (), recording.cuts) for name in others if engine.heads[name].labels}
+            plot_recording(recording, runs(answers, main, (), recording.cuts), plot_path, plan=plan, others=lanes)
     if options.json == "-":
         for line in json_lines(answers, recording.rate):
             print(line)
         sys.stdout.flush()
     if options.json is None:
-        print_table(runs(answers, main, others), recording, main, others, options.heads is not None)
+        print_table(runs(answers, main, others, recording.cuts), recording, main, others, options.heads is not None)
     return 0
 
 
@@ -296,22 +302,27 @@ class Run:
     outside: bool = False
 
 
-def runs(answers: Iterable[Answer], head: str = MAIN_HEAD, others: Sequence[str] = ()) -> list[Run]:
-    """Windows that follow each other with one label of ``head``, put together."""
+def runs(answers: Iterable[Answer], head: str = MAIN_HEAD, others: Sequence[str] = (),
+         cuts: Sequence[int] = ()) -> list[Run]:
+    """Windows that follow each other with one label of ``head``, put together. No run goes over one of the samples
+    ``cuts``, in order: a window belongs to where it begins, and its run ends at the cut."""
     groups: list[list[Answer]] = []
     for answer in answers:
         if head not in answer.heads or answer.heads[head].label is None:
             continue
         if groups and groups[-1][-1].heads[head].label == answer.heads[head].label \
-                and answer.sample_start <= groups[-1][-1].sample_start + groups[-1][-1].sample_count:
+                and answer.sample_start <= groups[-1][-1].sample_start + groups[-1][-1].sample_count \
+                and bisect_right(cuts, answer.sample_start) == bisect_right(cuts, groups[-1][-1].sample_start):
             groups[-1].append(answer)
         else:
             groups.append([answer])
     out = []
     for group in groups:
         first, snrs = group[0].heads[head], [a.snr_db for a in group if a.snr_db is not None]
-        out.append(Run(first.label, first.family or first.label, group[0].sample_start,
-                       group[-1].sample_start + group[-1].sample_count, len(group),
+        end = group[-1].sample_start + group[-1].sample_count
+        cut = bisect_right(cuts, group[0].sample_start)
+        end = min(end, cuts[cut]) if cut < len(cuts) else end
+        out.append(Run(first.label, first.family or first.label, group[0].sample_start, end, len(group),
                        sum(a.heads[head].confidence for a in group) / len(group),
                        sum(snrs) / len(snrs) if snrs else None,
                        {name: summary([a.heads[name].fields() for a in group if name in a.heads]) for name in others},
@@ -322,14 +333,14 @@ def runs(answers: Iterable[Answer], head: str = MAIN_HEAD, others: Sequence[str]
 def annotations(answers: Iterable[Answer], recording: Recording, plan: TuningPlan, main: str = MAIN_HEAD,
                 others: Sequence[str] = ()) -> list[dict]:
     """SigMF annotations, one a run that is not noise; other heads speak in the comment."""
-    center = recording.center or 0.0
     band = plan.band or Band(-recording.rate / 2, recording.rate / 2)
     out = []
-    for part in runs(answers, main, others):
+    for part in runs(answers, main, others, recording.cuts):
+        center = recording.center_at(part.start) or 0.0
         said = "".join(f"; {name}: {text}" for name, text in part.others.items() if text != "-")
         if part.family != NOISE_FAMILY:
             out.append({
-                "core:sample_start": part.start, "core:sample_count": part.end - part.start,
+                "core:sample_start": recording.offset + part.start, "core:sample_count": part.end - part.start,
                 "core:freq_lower_edge": center + band.low, "core:freq_upper_edge": center + band.high,
                 "core:label": part.label,
                 "core:comment": f"family {part.family}, confidence {part.confidence:.2f}, {part.windows} windows{said}",

@@ -21,6 +21,7 @@ from ..dsp.band import TuningPlan
 from ..guarded import Guarded, first_fault, text_of
 from ..inference import inference
 from ..runtime.dispatch import INFERRED, Released
+from ..runtime.dispatch import NOISE as FATE_NOISE
 from ..storage.recording import Recording
 from ..windowing import windowing
 from .head_text import MAIN_HEAD, rounded
@@ -125,11 +126,13 @@ class recording_flowgraph(gr.top_block):
         # GNU Radio keeps no reference to the Python side of a block: all three are attributes.
         self.windowing = windowing(length=self.length, hop=self.hop, sample_rate=rate)
         self.sink = answers_sink(self.length)
+        self._quiet: set[int] = set()  # numbers of windows that no head was asked about: there is nothing in them
         self._rows: dict[int, np.ndarray] = {}  # window number -> what the head `modulation` says of each class
         self.inference._reports.seen = self._keep
         self.connect(stream, self.windowing, self.inference, self.sink)
 
     def _keep(self, first: int, released: Released) -> None:
+        self._quiet.update((first + np.flatnonzero(released.fates == FATE_NOISE)).tolist())
         if MAIN_HEAD in released.answers:
             numbers = first + np.flatnonzero(released.fates == INFERRED)
             self._rows.update(zip(numbers.tolist(), np.asarray(released.answers[MAIN_HEAD], np.float32)))
@@ -216,7 +219,8 @@ class recording_flowgraph(gr.top_block):
                              f"{self.windows} windows; {why}")
 
     def answers(self) -> list[Answer]:
-        """The windows in order. A window that was skipped (policy realtime) has no answer and is left out."""
+        """The windows in order. One that was skipped (policy realtime) has no answer and is left out; one in which there
+        is nothing has those of heads that know noise."""
         step, span = self.hop * self.plan.decimation, self.length * self.plan.decimation
         starts = np.arange(self.windows) * step
         counts = np.minimum(span, self.recording.count - starts)
@@ -224,8 +228,8 @@ class recording_flowgraph(gr.top_block):
         floor = np.percentile(powers, FLOOR_PERCENTILE)
         out = []
         for number, (start, count, power) in enumerate(zip(starts.tolist(), counts.tolist(), powers.tolist())):
-            heads = self.sink.answers.get(number)
-            if heads:
+            heads = self.sink.answers.get(number, {})
+            if heads or number in self._quiet:
                 snr = 10 * math.log10(power / floor - 1) if floor > 0 and power > LEAST_ABOVE_FLOOR * floor else None
                 out.append(Answer(start, count, snr, heads, self._rows.get(number)))
         return out

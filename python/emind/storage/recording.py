@@ -76,6 +76,17 @@ class Recording:
     center: float | None = None
     header_bytes: int = 0
     metadata: dict = field(default_factory=dict)  # the SigMF metadata; empty for a raw file
+    captures: tuple[tuple[int, float | None], ...] = ()  # of SigMF, one at each retune or gap: first sample and centre
+    offset: int = 0  # what SigMF counts the first sample as
+
+    def center_at(self, sample: int) -> float | None:
+        """Centre frequency in Hz of the capture that the sample lies in."""
+        return next((center for start, center in reversed(self.captures) if start <= sample), self.center)
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Samples at which a new capture begins."""
+        return tuple(start for start, _ in self.captures[1:] if 0 < start < self.count)
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Samples ``start`` to ``start + count`` (cut at the end), complex64."""
@@ -149,7 +160,15 @@ def _open_sigmf(path: Path, sample_format: str | None, rate: float | None) -> Re
         capture = (metadata.get("captures") or [{}])[0]
         header = int(capture.get("core:header_bytes", 0))
         trailing = int(fields.get("core:trailing_bytes", 0))
-        center = capture.get("core:frequency")
+        offset = int(fields.get("core:offset", 0))  # of the first sample, which captures count from too
+        captures = []
+        for one in metadata.get("captures") or [{}]:
+            center = one.get("core:frequency")
+            captures.append((int(one.get("core:sample_start", offset)) - offset,
+                             None if center is None else float(center)))
+            if captures[1:] and int(one.get("core:header_bytes", 0)):
+                raise EMindError(f"{path}: a capture behind the first has a header in the data file; such recordings "
+                                 "cannot be read, split them at the captures first")
         channels = int(fields.get("core:num_channels", 1))
         stated = fields.get("core:sample_rate")
         stated = None if stated is None else float(stated)
@@ -167,8 +186,9 @@ def _open_sigmf(path: Path, sample_format: str | None, rate: float | None) -> Re
     if not data.is_file():
         raise EMindError(f"{data}: no such file, but {path.name} describes it")
     count = _sample_count(data, layout, header, trailing)
+    captures.sort(key=lambda one: one[0])
     return Recording(path, data, layout, _checked_rate(path, rate if rate is not None else stated), count,
-                     None if center is None else float(center), header, metadata)
+                     captures[0][1], header, metadata, tuple(captures), offset)
 
 
 def _checked_rate(path: Path, rate: float | None) -> float:
