@@ -50,7 +50,8 @@ def test_a_long_dwell_is_no_driver_that_hangs(monkeypatch, dwell_s):
 
     monkeypatch.setattr(scan, "Child", NoChild)
     monkeypatch.setattr(scan.time, "monotonic", lambda: now[0])
-    _, _, fault = scan._receive({"dwell_s": dwell_s, "settle_s": 0.01, "tries": 4, "steps": [1e9]}, Silent(), None, True)
+    settings = {"dwell_s": dwell_s, "settle_s": 0.01, "tries": 4, "steps": [1e9]}
+    _, _, fault = scan._receive(settings, Silent(), None, True)
     assert "driver hangs" in str(fault) and now[0] == pytest.approx(4 * (3 * dwell_s + 2.01) + 60, abs=2)
 
 
@@ -121,6 +122,7 @@ def test_what_two_steps_have_heard_is_told_once():
 
 def test_wrong_arguments_are_one_line(emind):
     for arguments, words in ((["fm"], "give a frequency"), (["100e6", "--dwell-ms", 0], "--dwell-ms"),
+                             (["100e6", "--dwell-ms", 1e6, "--rate", 10e6], "1e+10 samples to be held in memory"),
                              (["100e6", "--gain", "loud"], "decibels"), (["100e6", "--gain", "auto"], "one gain")):
         outcome = emind("scan", *arguments)
         assert outcome.status == 2 and words in outcome.err and len(outcome.err.splitlines()) == 1

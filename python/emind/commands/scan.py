@@ -22,6 +22,7 @@ STEP = 0.75  # of the rate from one step to the next: neighbours overlap, so a s
 BESIDE = 0.125  # of the rate: how far beside a single frequency is tuned, away from the receiver's own spike
 MOST_STEPS = 100_000
 SILENT_S = 60.0  # without a word from the radio's process, beyond what a step may take
+MOST_SAMPLES = 1 << 27  # of a dwell, which is held in memory as a whole: 1 GiB
 MOST_TRIES = 4  # for a stretch without a gap
 JOIN_HZ_SHARE = 0.5  # of the wider one's width: found twice where middles lie this near
 
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="frequencies, and ranges; the step is 0.75 of the rate unless it is given")
     add_source_arguments(parser, automatic=False)
     how = parser.add_argument_group("scanning")
-    how.add_argument("--dwell-ms", type=float, default=250.0, metavar="MS", help="time at each step (default: 250)")
+    how.add_argument("--dwell-ms", type=float, default=250.0, metavar="MS",
+                     help=f"time at each step, at most {MOST_SAMPLES >> 20} Mi samples (default: 250)")
     how.add_argument("--settle-ms", type=float, default=10.0, metavar="MS",
                      help="what is received so shortly after tuning is left out (default: 10)")
     how.add_argument("--weights", default="emind-nano", metavar="NAME", help="name or path of a weights file")
@@ -50,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if not (math.isfinite(value) and value >= 0) or (name == "dwell_ms" and not value):
             raise UsageError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+    if (samples := options.dwell_ms / 1e3 * settings["rate"]) > MOST_SAMPLES:
+        raise UsageError(f"--dwell-ms {options.dwell_ms:g} at a rate of {settings['rate']:g} Hz are {samples:.3g} samples "
+                         f"to be held in memory, more than {MOST_SAMPLES}: lower one of them")
     steps = plan_steps(options.where, settings["rate"])
     settings |= {"mode": "scan", "steps": steps, "channels": [0], "dwell_s": options.dwell_ms / 1e3, "batch": 32,
                  "settle_s": options.settle_ms / 1e3, "weights": options.weights, "heads": options.heads,
