@@ -166,7 +166,8 @@ class inference(Guarded, Told, gr.basic_block):
         self.kept_engine = given  # another's: it stays when this block is closed
         self._engine_lock = threading.Lock()  # a change of weights against start and stop
         self._load_engine = load
-        self._weights = WeightsPort(self, getattr(engine, "weights", ""), engine.name, backend, self._load, self._accept)
+        running = getattr(engine, "weights", "")
+        self._weights = WeightsPort(self, running, engine.name, backend, self._load, self._accept)
         self._length = length
         self._policy, self._gate_db = policy, gate_db
         self._batch, self._max_latency_s = batch, max_latency_ms / 1e3
@@ -393,7 +394,7 @@ class inference(Guarded, Told, gr.basic_block):
             stop = min(end, self._coming[0].window) if self._coming else end
             rate = self._reports.rate_of(self._admitting)
             if self._rate_unchecked:
-                self._rate_unchecked = self._rate_outside = False  # here, where no anchor can ask the old engine between
+                self._rate_unchecked = self._rate_outside = False  # here: no anchor can ask the old engine between
                 self._check_rate(rate)
             valid = self._admitting.valid_of(number, self._length)
             count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)
