@@ -5,10 +5,11 @@
 #
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-"""What the inference block tells of its engine: statistics about once a second, faults in the log."""
+"""What the inference block tells of its engine: statistics about once a second, faults and unfit rates in the log."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -76,3 +77,36 @@ class EngineFaults:
                 self._block.logger.error(f"{failed}, {then}: {type(error).__name__}: {error}")
                 self._told, self._due = worker.errors, now + _ERRORS_EVERY_S
         return worker.error is not None
+
+
+class RateCheck:
+    """Says in a block's log, once, that a sample rate lies outside what the engine was trained on."""
+
+    def __init__(self, block) -> None:
+        self._block = block
+        self.restart()
+
+    def restart(self) -> None:
+        """The stream begins."""
+        self.outside = self._changed = False
+
+    def engine_changed(self) -> None:
+        """What was found holds of another engine; a steady stream has no anchor any more that would have it checked."""
+        self._changed = True
+
+    def check_anew(self, rate: float, engine) -> None:
+        """If the engine has changed. In the thread of the stream, so that no anchor asks the old one in between."""
+        if self._changed:
+            self._changed = self.outside = False
+            self.check(rate, engine)
+
+    def check(self, rate: float, engine) -> None:
+        """``rate`` in Hz, nan where unknown."""
+        spec = engine.spec
+        if self.outside or math.isnan(rate) or spec.covers(rate):
+            return
+        self.outside = True
+        self._block.logger.warn(
+            f"{rate:g} samples a second lie outside the {spec.rate_min_hz:g} to {spec.rate_max_hz:g} that "
+            f"{engine.name} was trained on: expect wrong answers"
+        )

@@ -26,7 +26,7 @@ from .contract import tags
 from .contract.errors import EMindError, UsageError, require
 from .detections_port import DetectionsPort
 from .dsp.framing import Anchor, StreamState, anchor_from_fields, window_buffer
-from .engine_reports import EngineFaults, StatisticsPort
+from .engine_reports import EngineFaults, RateCheck, StatisticsPort
 from .guarded import Guarded
 from .reports import Reports
 from .runtime.dispatch import LOSSLESS, POLICIES, Dispatcher, Released
@@ -178,7 +178,7 @@ class inference(Guarded, Told, gr.basic_block):
         rate = sample_rate if sample_rate > 0 else math.nan
         self._reports = Reports(self, self._detections, length, len(outputs), rate)
         self._statistics_port = StatisticsPort(self, self.statistics)
-        self._faults = EngineFaults(self)
+        self._faults, self._rate = EngineFaults(self), RateCheck(self)
         self._prepare()
         self.set_msg_handler(pmt.intern(tags.PORT_DETECTIONS_ACK), self._on_acknowledge)
         self.set_tag_propagation_policy(gr.TPP_ALL_TO_ALL)
@@ -199,7 +199,7 @@ class inference(Guarded, Told, gr.basic_block):
         engine = self._engine if worker is None else worker.engine
         errors = self._errors_before + (0 if worker is None else worker.errors)
         values = self._statistics.snapshot(depth, engine.backend, engine.name, errors)
-        if self._rate_outside:
+        if self._rate.outside:
             values["rate_outside_training"] = True
         if self._reports.outside:
             values[tags.WINDOWS_OUTSIDE] = dict(self._reports.outside)
@@ -322,7 +322,7 @@ class inference(Guarded, Told, gr.basic_block):
                 self._engine = engine
                 if self._worker is not None:
                     self._worker.replace_engine(engine)
-                    self._rate_unchecked = True  # a steady stream has no anchor any more that would have it looked at
+                    self._rate.engine_changed()
         if closed:  # while it was loaded
             engine.close()
 
@@ -334,7 +334,7 @@ class inference(Guarded, Told, gr.basic_block):
         self._faults.restart()
         self._detections.restart()
         self._errors_before = 0  # those of a worker that has ended
-        self._rate_outside = self._rate_unchecked = False
+        self._rate.restart()
         self._scanned = 0  # tags before this window are known
         self._coming: deque[Anchor] = deque()  # anchors at or behind the next window to admit
         self._admitting = Anchor(0, 0, self._length, self._length, StreamState())
@@ -393,9 +393,7 @@ class inference(Guarded, Told, gr.basic_block):
                 self._reach(self._coming.popleft())
             stop = min(end, self._coming[0].window) if self._coming else end
             rate = self._reports.rate_of(self._admitting)
-            if self._rate_unchecked:
-                self._rate_unchecked = self._rate_outside = False  # here: no anchor can ask the old engine between
-                self._check_rate(rate)
+            self._rate.check_anew(rate, self._worker.engine)
             valid = self._admitting.valid_of(number, self._length)
             count = self._dispatcher.admit(windows[number - first : stop - first], rate, valid)
             if count < stop - number:
@@ -409,18 +407,7 @@ class inference(Guarded, Told, gr.basic_block):
             self._statistics.count(gaps=1)
             if not (_same(before.rate, after.rate) and _same(before.freq, after.freq)):
                 self._dispatcher.restart_floor()
-        self._check_rate(self._reports.rate_of(anchor))
-
-    def _check_rate(self, rate: float) -> None:
-        engine = self._worker.engine
-        spec = engine.spec
-        if self._rate_outside or math.isnan(rate) or spec.covers(rate):
-            return
-        self._rate_outside = True
-        self.logger.warn(
-            f"{rate:g} samples a second lie outside the {spec.rate_min_hz:g} to {spec.rate_max_hz:g} that "
-            f"{engine.name} was trained on: expect wrong answers"
-        )
+        self._rate.check(self._reports.rate_of(anchor), self._worker.engine)
 
     def _release(self, windows: np.ndarray, out: np.ndarray) -> Released | None:
         held = self._dispatcher.held
