@@ -15,6 +15,8 @@ from emind_training.evaluate import figures_of, temperature_of
 from emind_training.stream import air_batches
 from emind_training.synthesis import air
 from emind_training.synthesis.air import CLASSES, AirConfig, air_batch, window_and_rate
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 
 def test_the_generators_make_every_class_of_the_vocabulary_and_no_other():
@@ -119,6 +121,13 @@ def test_a_checkpoint_is_neither_overwritten_nor_used_for_another_model(tmp_path
         finetune.train(small(2), tmp_path, resume=False)
     with pytest.raises(EMindError, match=r"another \[optim\]"):
         finetune.train(small(3), tmp_path, resume=True)
+    [path] = tmp_path.rglob("checkpoint.safetensors")
+    with safe_open(str(path), framework="pt") as file:
+        state, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    lost = next(name for name in tensors if name.startswith("average."))
+    save_file({name: value for name, value in tensors.items() if name != lost}, path, metadata=state)
+    with pytest.raises(EMindError, match=f"not that of this run \\('{lost}'\\)"):
+        finetune.train(small(2), tmp_path, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path, monkeypatch):

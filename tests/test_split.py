@@ -154,3 +154,26 @@ def test_the_command_prints_what_it_made(tmp_path, capsys):
     assert main(["dataset", "split", str(path), "--out", str(tmp_path / "out")]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["dataset", "split", str(path), "--out", str(tmp_path / "x"), "--ratios", "nine"]) == 2
+
+
+def test_a_class_that_a_part_lacks_is_said(tmp_path, capsys):
+    with Writer(tmp_path / "mine.parquet", origin="a test") as writer:
+        for name, recordings in (("BPSK", 30), ("QPSK", 1)):
+            for number in range(recordings):
+                for _ in range(3):
+                    writer.write(Signal(np.ones(64, np.complex64), "mine", 1e6, modulation=name,
+                                        transmission_id=f"{name}-{number}"))
+    assert main(["dataset", "split", str(tmp_path / "mine.parquet"), "--out", str(tmp_path), "--ratios", "8:1:1"]) == 0
+    out, err = capsys.readouterr()
+    [part] = {row.transmission_id: part for part in ("train", "validation", "test")
+              for row in rows_of(tmp_path / f"mine-{part}.parquet") if row.modulation == "QPSK"}.values()
+    others = [other for other in ("train", "validation", "test") if other != part]
+    assert [line for line in err.splitlines() if "no " in line] == [
+        f"emind-train: mine: no modulation QPSK in {other}: record more of it, or give other ratios" for other in others]
+    assert "BPSK" not in err and out.count("rows of") == 3
+
+
+def test_parts_that_have_every_class_are_made_without_a_remark(tmp_path):
+    remarks = []
+    split(made(tmp_path / "in", "EM-Radar", 640), tmp_path / "out", (8, 1, 1), seed=4, remark=remarks.append)
+    assert remarks == []

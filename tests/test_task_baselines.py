@@ -6,6 +6,9 @@ import torch
 from emind.contract.errors import UsageError
 from emind_training.evaluate import TEMPERATURES, temperature_note, temperature_of
 from emind_training.task_baselines import AUTOENCODER, BLIND, KNOWN, MEASURED
+from emind_training.task_data import TaskBatch
+from emind_training.task_figures import detection_figures
+from emind_training.tasks import TASKS
 from task_runs import config, micro, runs, trained  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("micro")
@@ -48,3 +51,19 @@ def test_a_temperature_stays_within_its_bounds_and_meeting_one_is_said():
     worst = temperature_of(useless, torch.randint(0, 4, (400,), generator=generator))
     assert worst == pytest.approx(TEMPERATURES[1]) and "next to nothing" in temperature_note(worst)
     assert temperature_note(1.3) == "" and not np.isnan(worst)
+
+
+@pytest.mark.parametrize("step, rows", [(2.0, 21), (0.1, 10)])
+def test_detection_over_measured_snr_is_told_by_steps_and_over_labels_by_label(step, rows):
+    snr = np.arange(-20, 20.01, 2.0).repeat(20) if step == 2.0 else np.arange(-19.95, 20, step)
+    count = len(snr)
+    batch = TaskBatch(torch.zeros(2 * count, 1, 2), torch.zeros(2 * count), torch.arange(2).repeat_interleave(count),
+                      torch.zeros(2 * count, 0), torch.zeros(2 * count, 0, 1, 2), np.tile(snr, 2),
+                      np.full(2 * count, np.nan))
+    task = TASKS["sensing"]
+    classes = (task.normal, "signal")
+    score = np.concatenate([np.zeros(count), np.where(snr > 0, 1.0, -1.0)])
+    found = detection_figures(score, task, classes, batch)
+    assert len(found["by_snr"]) == rows and sum(row["positives"] for row in found["by_snr"]) == count
+    assert [row["auc"] for row in found["by_snr"]] == [float(row["snr_db"] > 0) for row in found["by_snr"]]
+    assert "by_isr" not in found

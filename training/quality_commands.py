@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,8 +146,11 @@ def split(args: argparse.Namespace) -> int:
         raise UsageError(f"--seed {args.seed} must not be negative")
     ratios = parsed_ratios(args.ratios)
     _readable(distinct(args.files))
+    remarks: list[str] = []
     with progress("splitting") as step:
-        made = parted(args.files, args.out, ratios, args.seed, args.overwrite, step)
+        made = parted(args.files, args.out, ratios, args.seed, args.overwrite, step, remarks.append)
+    for text in remarks:
+        print(f"emind-train: {text}", file=sys.stderr)
     if args.json:
         print(json.dumps({name: {part: {"file": str(path), "groups": groups, "rows": rows}
                                  for part, (path, groups, rows) in parts.items()} for name, parts in made.items()}))

@@ -43,6 +43,14 @@ def load_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise EMindError(f"checkpoint {path}: cannot be read ({error}); start without --resume") from None
+    try:
+        return _restored(path, state, tensors, config, model, average, optimizer, fixed)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EMindError(f"checkpoint {path}: not that of this run ({reason}); start without --resume") from None
+
+
+def _restored(path, state, tensors, config, model, average, optimizer, fixed) -> tuple[int, dict]:
     for part in fixed:
         if state["config"].get(part) != config.get(part):
             raise EMindError(f"checkpoint {path}: made with another [{part}]; start without --resume")

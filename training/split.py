@@ -37,7 +37,10 @@ PAPER_TASKS = {
     "EM-AIS": (45, 5, 50),
 }
 REGENERATED = "-regen"  # at the end of the name of a set that is made again from a description
-COLUMNS = ("dataset_name", "transmission_id", "modulation", "radar_waveform", "infer_class", "device_id", "snr")
+NO_CLASS = ("", str(None))  # of a row without that label
+MOST_NAMED = 5  # classes in a remark
+LABELS = ("modulation", "radar_waveform", "infer_class", "device_id")
+COLUMNS = ("dataset_name", "transmission_id", *LABELS, "snr")
 
 Group = tuple[str, str]  # set, what its rows share
 
@@ -93,15 +96,32 @@ def dealt(strata: dict[Group, tuple], ratios: tuple[int, ...], seed: int) -> dic
     return out
 
 
+def absent(held: dict[Group, set[tuple[str, str]]], given: dict[Group, int], parts: tuple[str, ...]) -> list[str]:
+    """A line for each label and part that lacks some of the label's classes. ``held``: what rows of a group are labelled
+    with, as (label, class)."""
+    out = []
+    every = set().union(*held.values())
+    for number, part in enumerate(parts):
+        lacks = every - set().union(*(held[group] for group, own in given.items() if own == number))
+        for label in LABELS:
+            own = sorted(name for of, name in lacks if of == label)
+            more = f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else ""
+            if own:
+                out.append(f"no {label} {', '.join(own[:MOST_NAMED])}{more} in {part}: record more of it, or give other "
+                           "ratios")
+    return out
+
+
 def file_name(name: str, part: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._+-]+', '_', name).strip('.') or 'signals'}-{part}.parquet"
 
 
 def split(
     paths: list[Path], out: Path, ratios: tuple[int, ...] | None = (9, 1), seed: int = 0, overwrite: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], None] = lambda rows: None, remark: Callable[[str], None] = lambda text: None,
 ) -> dict[str, dict[str, tuple[Path, int, int]]]:
-    """Set -> part -> (file, groups, rows). Several files of one set are split as one.
+    """Set -> part -> (file, groups, rows). Several files of one set are split as one. ``remark`` gets a line for each
+    label of which a part has not every class.
 
     Raises
     ------
@@ -109,6 +129,7 @@ def split(
     """
     keys: list[list[Group]] = []
     first: dict[str, dict[Group, tuple]] = {}
+    held: dict[str, dict[Group, set[tuple[str, str]]]] = {}
     origins: dict[str, str] = {}
     scales = set()
     same_name = Counter(path.name for path in paths)
@@ -123,6 +144,8 @@ def split(
         for group, stratum in zip(groups, strata, strict=True):
             known = first.setdefault(group[0], {})
             known[group] = min(stratum, known.get(group, stratum))  # whichever row and file comes first
+            own = held.setdefault(group[0], {}).setdefault(group, set())
+            own.update((label, name) for label, name in zip(LABELS, stratum) if name not in NO_CLASS)
             origins.setdefault(group[0], about.get("origin", str(path)))
     parts: dict[Group, int] = {}
     for name, strata in first.items():
@@ -133,6 +156,8 @@ def split(
             raise EMindError(f"{name or paths[0]}: {len(strata)} groups of signals are too few for "
                              f"{':'.join(map(str, shares))}: {PARTS[len(shares)][min(missing)]} would be empty")
         parts.update(given)
+        for text in absent(held[name], given, PARTS[len(shares)]):
+            remark(f"{name or paths[0]}: {text}")
     names = {(name, part): out / file_name(name, text) for name in first
              for part, text in enumerate(PARTS[len(ratios_of(name, ratios))])}
     if len({*names.values()}) < len(names):

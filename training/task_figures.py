@@ -199,9 +199,9 @@ def detection_figures(score: np.ndarray, task: Task, classes: Sequence[str], bat
     if len(named) > 1:
         out["by_class"] = named
     for key, values in (("by_snr", batch.snr_B), ("by_isr", batch.isr_B)):
-        found = np.unique(values[~normal & np.isfinite(values)])
-        if len(found) > 1:
-            out[key] = [{f"{key[3:]}_db": float(v), **against(~normal & (values == v))} for v in found]
+        rows = _by_snr(np.where(normal, np.nan, values), against)
+        if len(rows) > 1:
+            out[key] = [{f"{key[3:]}_db": row.pop("snr_db"), **row} for row in rows if row.pop("windows")]
     return out
 
 
